@@ -1,0 +1,7 @@
+#include "simd_loops.h"
+
+namespace spikec {
+
+const Kernels kAvx512{.name = "avx512", .accumulate_f64 = accumulate_f64, .accumulate_i32 = accumulate_i32};
+
+}  // namespace spikec

@@ -1,0 +1,3 @@
+"""Compiler passes, one idea per file; importing this package registers them all in `spikec.ir.pipeline.PASSES`."""
+
+from . import calibrate, check, classify, normalise, recognise, rewrite, shapes, unroll  # noqa: F401

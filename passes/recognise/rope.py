@@ -1,0 +1,42 @@
+"""Rotary position embedding: x·cos + rotate_half(x)·sin. Linear in x, so it stays as it is, named."""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+
+from spikec.ir import graph as graphs
+from spikec.ir.pipeline import compiler_pass
+from spikec.ir.program import Finding, Program
+
+
+@compiler_pass(after=["split_gemm"])
+def recognise_rope(program: Program) -> None:
+    for node in program.graph.nodes:
+        if node.op != "Add":
+            continue
+        products = [graphs.producer(i) for i in node.inputs]
+        if any(p is None or p.op != "Mul" for p in products):
+            continue
+        for straight, turned in (products, products[::-1]):
+            rotation = next((r for r in map(_rotated, turned.inputs) if r is not None), None)
+            if rotation is not None and any(i is rotation[0] for i in straight.inputs):
+                source, inner = rotation
+                cos = next(i for i in straight.inputs if i is not source)
+                sin = next(i for i in turned.inputs if graphs.producer(i) is not inner[0])
+                nodes = (node, straight, turned, *inner)
+                program.findings.append(Finding("rope", (source, cos, sin), node.outputs[0], nodes, {"label": "rope"}))
+                break
+
+
+def _rotated(tensor: gs.Tensor) -> tuple[gs.Tensor, list[gs.Node]] | None:
+    """(x, nodes) when the tensor is Concat(-x[half:], x[:half])."""
+    concat = graphs.producer(tensor)
+    if concat is None or concat.op != "Concat" or len(concat.inputs) != 2:
+        return None
+    negate, low = (graphs.producer(i) for i in concat.inputs)
+    if negate is None or negate.op != "Neg" or low is None or low.op not in ("Slice", "Split"):
+        return None
+    high = graphs.producer(negate.inputs[0])
+    if high is None or high.op != low.op or high.inputs[0] is not low.inputs[0]:
+        return None
+    return low.inputs[0], [concat, negate, low] + ([high] if high is not low else [])

@@ -1,0 +1,49 @@
+"""One encoder per site: however many layers read an activation, it is turned into spikes once."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from spikec.custom_ops.catalogue import OPS
+from spikec.ir.program import Program
+
+from ..calibrate.thresholds import Threshold
+
+
+def train(program: Program, tensor: gs.Tensor) -> tuple[gs.Variable, Threshold]:
+    """The spike train of `tensor`, added to the graph on first use, and its threshold."""
+    trains: dict[str, gs.Variable] = program.settings.setdefault("trains", {})
+    threshold = program.thresholds[tensor.name]
+    if tensor.name not in trains:
+        bits = program.settings["timesteps"]
+        trains[tensor.name] = program.node(
+            OPS["OATEncode"],
+            [tensor],
+            f"{tensor.name}/spikes",
+            np.int32,
+            scale=threshold.scale,
+            bits=bits,
+            ratio=threshold.ratio,
+            steps=1,
+            radix=2**bits,
+            to=onnx.TensorProto.INT32,
+        )
+    return trains[tensor.name], threshold
+
+
+def sample(program: Program, tensor: gs.Tensor, shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(values like the site's, their code as a one-step train), for certificates."""
+    threshold, bits = program.thresholds[tensor.name], program.settings["timesteps"]
+    x = program.statistics["sites"][tensor.name].draw(np.random.default_rng(seed), shape)
+    code = OPS["OATEncode"].numpy(
+        x, scale=threshold.scale, bits=bits, ratio=threshold.ratio, steps=1, radix=2**bits, to=onnx.TensorProto.INT32
+    )
+    return x, code
+
+
+def worst_step(threshold: Threshold, x: np.ndarray, bits: int) -> np.ndarray:
+    """Half a step of the range each value falls in: the encoder's error bound."""
+    outlier = np.abs(x) / threshold.scale >= 2**bits - 0.5
+    return np.where(outlier, threshold.ratio, 1) * threshold.scale / 2

@@ -1,0 +1,95 @@
+"""Constants of a SpikeFunction neuron for any scalar function: gates, thresholds, bases and strides.
+
+The axis is cut where the function turns (so that it is monotone between cuts) and where it crosses zero or a power
+of two (so that the error stays relative to the output); in each segment the thresholds are where the output crosses
+the middle between two levels, found by bisection of the function itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+SMALLEST_OCTAVE = -6
+"""Below 2**SMALLEST_OCTAVE the step is absolute: 2**(SMALLEST_OCTAVE - bits)."""
+REACH = 2.0**13
+GRID = np.concatenate([-np.geomspace(REACH, 2.0**-10, 3000), [0.0], np.geomspace(2.0**-10, REACH, 3000)])
+BISECTIONS = 60
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """The inputs of SpikeFunction, and the value of its smallest step."""
+
+    edges: np.ndarray
+    thresholds: np.ndarray
+    base: np.ndarray
+    stride: np.ndarray
+    scale: float
+
+
+def fit(function: Function, bits: int) -> Neuron:
+    """Thresholds of `function` on [-REACH, REACH], `bits` bits an octave; constant beyond."""
+    cuts = _cuts(function)
+    unit = 2.0 ** (SMALLEST_OCTAVE - bits)
+    edges, rows, base, stride = [], [], [], []
+    for left, right in zip(cuts[:-1], cuts[1:], strict=True):
+        low, high = function(np.array([left, right]))
+        octave = np.ceil(np.log2(max(abs(low), abs(high), 2.0**SMALLEST_OCTAVE) * (1 - 1e-9)))
+        step = 2.0 ** (max(octave, SMALLEST_OCTAVE) - bits)
+        first, last = round(low / step), round(high / step)
+        direction = 1 if last >= first else -1
+        count = min(abs(last - first), 2**bits - 1)
+        levels = (first + direction * (np.arange(1, count + 1) - 0.5)) * step
+        row = np.full(2**bits, np.inf, np.float32)
+        row[0] = -np.inf
+        row[1 : count + 1] = _solve(function, levels, left, right, direction)
+        edges.append(left)
+        rows.append(row)
+        base.append(round(first * step / unit))
+        stride.append(direction * round(step / unit))
+    edges[0] = -np.inf
+    return Neuron(
+        np.array(edges, np.float32), np.array(rows), np.array(base, np.int32), np.array(stride, np.int32), float(unit)
+    )
+
+
+def _cuts(function: Function) -> np.ndarray:
+    """Where the function turns or its magnitude crosses a power of two, with both ends."""
+    y = function(GRID)
+    slope = np.sign(np.where(np.abs(np.diff(y)) > 1e-12, np.diff(y), 0))
+    moving = np.flatnonzero(slope)
+    turns = [
+        _turn(function, GRID[a], GRID[b + 1], slope[a]) for a, b in zip(moving[:-1], moving[1:], strict=True) if slope[a] != slope[b]
+    ]
+    bends = [GRID[0], *turns, GRID[-1]]
+    cuts = list(bends)
+    for left, right in zip(bends[:-1], bends[1:], strict=True):
+        low, high = function(np.array([left, right]))
+        crossings = [0.0] + [s * 2.0**k for k in range(SMALLEST_OCTAVE, 15) for s in (-1, 1)]
+        crossings = [c for c in crossings if min(low, high) < c < max(low, high)]
+        cuts += _solve(function, np.array(crossings), left, right, 1 if high > low else -1).tolist()
+    return np.unique(np.array(cuts))
+
+
+def _turn(function: Function, left: float, right: float, rising: float) -> float:
+    """The extremum between two grid points, by ternary search."""
+    for _ in range(BISECTIONS):
+        third = (right - left) / 3
+        a, b = function(np.array([left + third, right - third])) * rising
+        left, right = (left + third, right) if a < b else (left, right - third)
+    return 0.5 * (left + right)
+
+
+def _solve(function: Function, levels: np.ndarray, left: float, right: float, direction: int) -> np.ndarray:
+    """Where a monotone stretch of the function crosses each level, by bisection."""
+    low, high = np.full(levels.shape, left), np.full(levels.shape, right)
+    for _ in range(BISECTIONS if levels.size else 0):
+        middle = 0.5 * (low + high)
+        below = (function(middle) < levels) if direction > 0 else (function(middle) > levels)
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return high

@@ -1,0 +1,97 @@
+"""Linear layers and products of two activations: encode, then add up weights or telescope."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spikec.custom_ops.catalogue import OPS
+from spikec.ir.diagnostics import SpikecError
+from spikec.ir.pipeline import compiler_pass
+from spikec.ir.program import Certificate, Finding, Program
+from spikec.ir.weights import array
+
+from .encode import sample, train, worst_step
+
+ROWS, COLUMNS = 4, 64
+SLACK = 1e-5
+"""Relative float32 rounding of the reference itself."""
+
+
+@compiler_pass(after=["choose_thresholds"])
+def spike_linear(program: Program, *, weights: str = "fp32") -> None:
+    op = OPS[program.settings["method"].operators["linear"]]
+    for finding in program.of("linear"):
+        constant = finding.facts["weight"]
+        spikes, threshold = train(program, finding.sources[0])
+        if weights == "int8":
+            values, scale = quantise(array(constant))
+            matrix = program.constant(f"{constant.name}/int8", values)
+            w_scale = program.constant(f"{constant.name}/scale", scale)
+        else:
+            matrix, w_scale = constant, program.constant("spikec/one", np.ones(1, np.float32))
+        inputs = [spikes, matrix, w_scale]
+        result = finding.result
+        value = program.node(op, inputs, f"{result.name}/current", np.float32, result.shape, scale=threshold.scale, radix=2)
+        program.replace(finding, value, _certify_linear(program, finding, matrix, w_scale))
+
+
+def quantise(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric int8, one float32 scale per output channel: W ≈ int8 · scale."""
+    scale = (np.abs(weight).max(0) / 127).astype(np.float32)
+    scale[scale == 0] = 1
+    return np.clip(np.rint(weight / scale), -127, 127).astype(np.int8), scale
+
+
+def _certify_linear(program: Program, finding: Finding, matrix, w_scale) -> Certificate:  # type: ignore[no-untyped-def]
+    """The kernel's numbers against x·W with the weights it was given; the bound is half a step times Σ|W|."""
+    threshold, bits = program.thresholds[finding.sources[0].name], program.settings["timesteps"]
+    fan_in, fan_out = matrix.shape
+    columns = np.linspace(0, fan_out - 1, min(fan_out, COLUMNS)).astype(int)
+    synapses, scale = array(matrix)[:, columns], np.broadcast_to(array(w_scale), fan_out)[columns]
+    x, code = sample(program, finding.sources[0], (ROWS, fan_in), seed=0)
+    got = OPS["SpikeLinear"].numpy(code, synapses, scale, scale=threshold.scale, radix=2)
+    exact = synapses.astype(np.float64) * scale
+    error = np.abs(got - x @ exact)
+    bound = worst_step(threshold, x, bits) @ np.abs(exact) + SLACK * np.abs(x) @ np.abs(exact)
+    share = float((error / np.maximum(bound, 1e-30)).max())
+    text = "x·W on values drawn like the site's; error as a share of (step/2)·Σ|W|"
+    return Certificate(finding.name, "linear", "SpikeLinear", text, x.size, share, 1.0)
+
+
+@compiler_pass(after=["choose_thresholds"])
+def spike_products(program: Program) -> None:
+    op = OPS[program.settings["method"].operators["matmul_dynamic"]]
+    bits = program.settings["timesteps"]
+    for finding in program.of("matmul_dynamic"):
+        left, right = finding.sources
+        (a, theta_a), (b, theta_b) = train(program, left), train(program, right)
+        inner = left.shape[-1] if left.shape and isinstance(left.shape[-1], int) else 2**11
+        if (2**bits * theta_a.ratio) * (2**bits * theta_b.ratio) * inner >= 2**53 and finding.facts["label"] != "av":
+            raise SpikecError(
+                f"T = {bits} does not fit the exact sums of {finding.name!r}", why="codes times codes pass 2**53", fix="use fewer timesteps"
+            )
+        result = finding.result
+        value = program.node(
+            op, [a, b], f"{result.name}/current", np.float32, result.shape, scale=_scale(theta_a.scale, theta_b.scale), radix=2
+        )
+        program.replace(finding, value, _certify_product(program, finding))
+
+
+def _scale(a: float, b: float) -> float:
+    return float(np.float32(np.float64(a) * np.float64(b)))
+
+
+def _certify_product(program: Program, finding: Finding) -> Certificate:
+    """Decoded trains multiplied against the values multiplied; the bound is the encoders' error carried through."""
+    bits, inner = program.settings["timesteps"], 64
+    left, right = finding.sources
+    theta_a, theta_b = program.thresholds[left.name], program.thresholds[right.name]
+    a, code_a = sample(program, left, (ROWS, inner), seed=1)
+    b, code_b = sample(program, right, (inner, ROWS), seed=2)
+    got = OPS["SpikeMatMul"].numpy(code_a, code_b, scale=_scale(theta_a.scale, theta_b.scale), radix=2)
+    half_a, half_b = worst_step(theta_a, a, bits), worst_step(theta_b, b, bits)
+    size_a, size_b = np.abs(a), np.abs(b)
+    bound = half_a @ size_b + size_a @ half_b + half_a @ half_b + SLACK * size_a @ size_b
+    share = float((np.abs(got - a.astype(np.float64) @ b) / np.maximum(bound, 1e-30)).max())
+    text = "A·B on values drawn like the sites'; error as a share of the encoders' bound"
+    return Certificate(finding.name, finding.facts["label"], "SpikeMatMul", text, a.size + b.size, share, 1.0)

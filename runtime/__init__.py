@@ -1,0 +1,1 @@
+"""Running a compiled model: the native library, sessions, generation."""

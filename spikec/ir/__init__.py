@@ -1,0 +1,1 @@
+"""The compiler's own data: graph, weights, Program, region evaluation, pipeline, diagnostics."""

@@ -1,0 +1,177 @@
+"""The only place that knows onnx-graphsurgeon's import and export: load a model, order its nodes, write it."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import google.protobuf.message
+import onnx
+import onnx.inliner
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.ir.tensor import LazyValues
+
+from .diagnostics import SpikecError
+from .weights import INLINE_BYTES, DataFile, MappedValues, array
+
+OLDEST_OPSET = 13
+BODY_OPSET = 18
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """The model without its external data; every way in which it can be no model is named."""
+    if not path.exists():
+        raise SpikecError("no such file", where=str(path), fix="give the path of an .onnx file")
+    if path.is_dir():
+        raise SpikecError("is a folder, not a model file", where=str(path), fix="give the .onnx file inside it")
+    if path.stat().st_size == 0:
+        raise SpikecError("is an empty file", where=str(path), fix="export the model again")
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (google.protobuf.message.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise SpikecError(
+            "is not an ONNX model, or is truncated", where=str(path), why=str(error), fix="export or download it again"
+        ) from error
+    if not model.graph.node or not model.opset_import:
+        raise SpikecError("holds no graph", where=str(path), why="no nodes or no opset", fix="export the model again")
+    return model
+
+
+def load(path: Path) -> gs.Graph:
+    """Graph with memory-mapped weights and local functions inlined."""
+    model = read(path)
+    try:
+        onnx.checker.check_model(model) if not _has_external(model) else onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as error:
+        for tensor in model.graph.initializer:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                MappedValues(tensor, path.parent)
+        raise SpikecError("is not a valid ONNX model", where=str(path), why=str(error).splitlines()[0]) from error
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if opset < OLDEST_OPSET:
+        raise SpikecError(
+            f"uses opset {opset}", where=str(path), why=f"spikec reads opset {OLDEST_OPSET} and later", fix="export it with a newer opset"
+        )
+    graph = gs.import_onnx(model)
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Constant) and type(tensor._values) is LazyValues:
+            proto = tensor._values.tensor
+            if proto.data_location == onnx.TensorProto.EXTERNAL:
+                tensor._values = MappedValues(proto, path.parent)
+    return graph
+
+
+def _has_external(model: onnx.ModelProto) -> bool:
+    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)
+
+
+def save(graph: gs.Graph, path: Path, data: DataFile, functions: Iterable[onnx.FunctionProto] = ()) -> None:
+    """Writes the graph; tensors over a kilobyte go to `data` (shared between models), the rest stays inside."""
+    model = _export(graph, data.reference)
+    data.flush()
+    functions = list(functions)
+    for domain in sorted({f.domain for f in functions} - {o.domain for o in model.opset_import}):
+        model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
+    model.functions.extend(functions)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def skeleton(graph: gs.Graph) -> onnx.ModelProto:
+    """The graph with its large tensors as empty references: for shape inference and inspection only."""
+
+    def reference(constant: gs.Constant) -> onnx.TensorProto:
+        proto = onnx.TensorProto(name=constant.name, data_location=onnx.TensorProto.EXTERNAL)
+        proto.data_type = onnx.helper.np_dtype_to_tensor_dtype(array(constant).dtype)
+        proto.dims.extend(constant.shape)
+        proto.external_data.add(key="location", value="absent")
+        return proto
+
+    return _export(graph, reference)
+
+
+def _export(graph: gs.Graph, reference: Callable[[gs.Constant], onnx.TensorProto]) -> onnx.ModelProto:
+    kept = []
+    try:
+        for tensor in constants(graph):
+            values = tensor._values
+            if values.nbytes > INLINE_BYTES:
+                kept.append((tensor, values))
+                tensor._values = LazyValues(reference(tensor))
+        model = gs.export_onnx(graph, do_type_check=False)
+    finally:
+        for tensor, values in kept:
+            tensor._values = values
+    model.ir_version = max(8, min(graph.ir_version or 10, 10))
+    model.producer_name = "spikec"
+    return model
+
+
+def constants(graph: gs.Graph) -> Iterator[gs.Constant]:
+    """The constants in use, by name, each once."""
+    seen = {}
+    for node in graph.nodes:
+        for tensor in node.inputs:
+            if isinstance(tensor, gs.Constant):
+                seen[tensor.name] = tensor
+    for name in sorted(seen):
+        yield seen[name]
+
+
+def producer(tensor: gs.Tensor) -> gs.Node | None:
+    return tensor.inputs[0] if tensor.inputs else None
+
+
+def subgraph_inputs(node: gs.Node) -> Iterator[gs.Tensor]:
+    """Outer values that a node's subgraphs (If, Loop, Scan) read."""
+    for value in node.attrs.values():
+        if isinstance(value, gs.Graph):
+            for inner in value.nodes:
+                yield from inner.inputs
+                yield from subgraph_inputs(inner)
+            yield from value.outputs
+
+
+def sort(graph: gs.Graph) -> None:
+    """Orders nodes so that producers come first, keeping the present order where it may stay (iterative)."""
+    index = {id(node): i for i, node in enumerate(graph.nodes)}
+    waiting, users = {}, {}
+    for node in graph.nodes:
+        needs = set()
+        for tensor in [*node.inputs, *subgraph_inputs(node)]:
+            maker = producer(tensor)
+            if maker is not None and id(maker) in index and maker is not node:
+                needs.add(index[id(maker)])
+        waiting[index[id(node)]] = len(needs)
+        for need in needs:
+            users.setdefault(need, []).append(index[id(node)])
+    ready = [i for i, count in waiting.items() if count == 0]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(i)
+        for user in users.get(i, ()):
+            waiting[user] -= 1
+            if waiting[user] == 0:
+                heapq.heappush(ready, user)
+    if len(order) != len(index):
+        raise SpikecError("the graph has a cycle", fix="export the model again")
+    nodes = list(graph.nodes)
+    graph.nodes[:] = [nodes[i] for i in order]
+
+
+def prune(graph: gs.Graph) -> None:
+    """Removes nodes that no output needs (a custom node whose output is unused would run otherwise)."""
+    needed, stack = set(), list(graph.outputs)
+    while stack:
+        maker = producer(stack.pop())
+        if maker is not None and id(maker) not in needed:
+            needed.add(id(maker))
+            stack.extend([*maker.inputs, *subgraph_inputs(maker)])
+    for node in [node for node in graph.nodes if id(node) not in needed]:
+        node.inputs.clear()
+        node.outputs.clear()
+    graph.nodes[:] = [node for node in graph.nodes if id(node) in needed]

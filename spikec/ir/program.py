@@ -1,0 +1,121 @@
+"""The one structure every pass receives: a graph, what is known about it, and what was done to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from . import graph as graphs
+from .diagnostics import Diagnostic
+
+
+@dataclass(eq=False)
+class Finding:
+    """A region of the graph whose meaning is known: `result = kind(sources)`.
+
+    `nodes` are the nodes the region owns; `error` is the largest difference to `kind` seen on probe inputs (0 when
+    the operator says it itself); `facts` holds what a rewrite needs (axis, epsilon, gamma, weight ...).
+    """
+
+    kind: str
+    sources: tuple[gs.Tensor, ...]
+    result: gs.Tensor
+    nodes: tuple[gs.Node, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+    error: float = 0.0
+    block: int = -1
+
+    @property
+    def name(self) -> str:
+        return self.result.name
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was compared for one rewrite, on what, and how far apart the two sides were."""
+
+    where: str
+    kind: str
+    operator: str
+    compared: str
+    samples: int
+    max_error: float
+    bound: float
+
+    @property
+    def holds(self) -> bool:
+        return self.max_error <= self.bound
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of one original node: spiking, linear, host or rejected, and why."""
+
+    node: str
+    op: str
+    verdict: str
+    reason: str
+    block: int = -1
+    macs: int = 0
+
+
+@dataclass(eq=False)
+class Program:
+    """A model on its way through the compiler."""
+
+    source: Path
+    graph: gs.Graph
+    findings: list[Finding] = field(default_factory=list)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    certificates: list[Certificate] = field(default_factory=list)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+    functions: dict[str, onnx.FunctionProto] = field(default_factory=dict)
+    statistics: dict[str, Any] = field(default_factory=dict)
+    thresholds: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    timings: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Program:
+        """Raises SpikecError when `path` is not a readable ONNX model with all its data."""
+        path = Path(path)
+        return cls(path, graphs.load(path))
+
+    def of(self, *kinds: str) -> list[Finding]:
+        """Findings of these kinds, in graph order."""
+        return [finding for finding in self.findings if finding.kind in kinds]
+
+    def owner(self) -> dict[int, Finding]:
+        """Which finding owns a node, by id of the node."""
+        return {id(node): finding for finding in self.findings for node in finding.nodes}
+
+    def constant(self, name: str, values: np.ndarray) -> gs.Constant:
+        """A shared constant: the same name gives the same tensor."""
+        pool = self.graph.__dict__.setdefault("spikec_constants", {})
+        if name not in pool:
+            pool[name] = gs.Constant(name, np.ascontiguousarray(values))
+        return pool[name]
+
+    def node(self, op: Any, inputs: list[gs.Tensor], name: str, dtype: Any, shape: Any = None, **attributes: Any) -> gs.Variable:
+        """Adds one spiking op and its function body; returns its output."""
+        op.check_attributes(attributes)
+        if op.name not in self.functions:
+            self.functions[op.name] = op.function_proto()
+        output = gs.Variable(name, dtype=dtype, shape=shape)
+        self.graph.nodes.append(
+            gs.Node(op.name, name=name, domain=op.domain, attrs=attributes, inputs=inputs, outputs=[output])
+        )
+        return output
+
+    def replace(self, finding: Finding, value: gs.Variable, certificate: Certificate) -> None:
+        """Lets `value` take the place of the finding's result everywhere; the only way to edit a graph."""
+        old, new = graphs.producer(finding.result), graphs.producer(value)
+        assert old is not None and new is not None
+        old.outputs[old.outputs.index(finding.result)] = gs.Variable(f"{finding.name}/replaced")
+        new.outputs[new.outputs.index(value)] = finding.result
+        self.certificates.append(certificate)

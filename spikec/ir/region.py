@@ -1,0 +1,184 @@
+"""Region evaluation: what a piece of the graph computes, as numbers, whatever operators it is spelled with.
+
+Recognition compares these numbers with known functions on probe inputs, so no exporter's spelling matters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from . import graph as graphs
+from .weights import array
+
+erf = np.vectorize(math.erf, otypes=[np.float64])
+
+ELEMENTWISE: dict[str, Callable[..., np.ndarray]] = {
+    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Pow": np.power,
+    "Max": lambda *a: np.maximum.reduce(a), "Min": lambda *a: np.minimum.reduce(a),
+    "Sqrt": np.sqrt, "Reciprocal": np.reciprocal, "Exp": np.exp, "Log": np.log, "Tanh": np.tanh, "Erf": erf,
+    "Neg": np.negative, "Abs": np.abs, "Sign": np.sign, "Identity": lambda x: x, "Relu": lambda x: np.maximum(x, 0),
+    "Sigmoid": lambda x: 0.5 * (1 + np.tanh(x / 2)), "Softplus": lambda x: np.logaddexp(0, x),
+    "Softsign": lambda x: x / (1 + np.abs(x)), "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "Mish": lambda x: x * np.tanh(np.logaddexp(0, x)), "Clip": lambda x, lo=None, hi=None: np.clip(x, lo, hi),
+    "Greater": np.greater, "Less": np.less, "GreaterOrEqual": np.greater_equal, "LessOrEqual": np.less_equal,
+    "Where": np.where, "Floor": np.floor, "Ceil": np.ceil, "Cos": np.cos, "Sin": np.sin,
+}  # fmt: skip
+"""Operators that act on each element alone, in float64."""
+
+PARAMETRIC: dict[str, Callable[[gs.Node, np.ndarray], np.ndarray]] = {
+    "Cast": lambda node, x: x,
+    "Gelu": lambda node, x: gelu_tanh(x) if node.attrs.get("approximate", "none") == "tanh" else gelu_erf(x),
+    "Elu": lambda node, x: np.where(x > 0, x, node.attrs.get("alpha", 1.0) * np.expm1(np.minimum(x, 0))),
+    "LeakyRelu": lambda node, x: np.where(x > 0, x, node.attrs.get("alpha", 0.01) * x),
+    "HardSigmoid": lambda node, x: np.clip(node.attrs.get("alpha", 0.2) * x + node.attrs.get("beta", 0.5), 0, 1),
+    "Swish": lambda node, x: x * 0.5 * (1 + np.tanh(node.attrs.get("alpha", 1.0) * x / 2)),
+}
+"""Elementwise operators of one input whose attributes matter."""
+
+REDUCTIONS = {"ReduceMean": np.mean, "ReduceSum": np.sum}
+SCALAR_OPS = ELEMENTWISE.keys() | PARAMETRIC.keys()
+
+
+def gelu_erf(x: np.ndarray) -> np.ndarray:
+    return 0.5 * x * (1 + erf(x / math.sqrt(2)))
+
+
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def reduced_axes(node: gs.Node, rank: int) -> tuple[int, ...] | None:
+    """The axes a reduction works over, from the front; None when they are not constant."""
+    axes = node.attrs.get("axes")
+    if axes is None and len(node.inputs) > 1:
+        if not isinstance(node.inputs[1], gs.Constant):
+            return None
+        axes = array(node.inputs[1]).reshape(-1).tolist()
+    return tuple(sorted(axis % rank for axis in axes)) if axes is not None else tuple(range(rank))
+
+
+def evaluate(
+    result: gs.Tensor, known: dict[int, np.ndarray], used: set[int] | None = None, largest_constant: int = 1
+) -> np.ndarray | None:
+    """Value of `result` given tensors by id, in float64; None when it depends on anything else.
+
+    Constants of up to `largest_constant` elements count as known. Ids of the nodes evaluated are added to `used`.
+    """
+    memo: dict[int, np.ndarray | None] = dict(known)
+    stack = [result]
+    while stack:
+        tensor = stack[-1]
+        if id(tensor) in memo:
+            stack.pop()
+            continue
+        node = graphs.producer(tensor)
+        if isinstance(tensor, gs.Constant):
+            memo[id(tensor)] = constant_value(tensor) if math.prod(tensor.shape) <= largest_constant else None
+        elif node is None or not (node.op in SCALAR_OPS or node.op in REDUCTIONS):
+            memo[id(tensor)] = None
+        elif missing := [i for i in _operands(node) if id(i) not in memo]:
+            stack.extend(missing)
+            continue
+        else:
+            operands = [memo[id(i)] for i in _operands(node)]
+            memo[id(tensor)] = None if any(o is None for o in operands) else apply(node, operands)
+            if used is not None and memo[id(tensor)] is not None:
+                used.add(id(node))
+        stack.pop()
+    return memo[id(result)]
+
+
+def constant_value(constant: gs.Constant) -> np.ndarray:
+    """A constant in float64; one element of any rank counts as a scalar."""
+    value = array(constant).astype(np.float64)
+    return value.reshape(()) if value.size == 1 else value
+
+
+def _operands(node: gs.Node) -> list[gs.Tensor]:
+    if node.op in REDUCTIONS:
+        return [node.inputs[0]]
+    return [i for i in node.inputs if i.name]
+
+
+def apply(node: gs.Node, operands: list[np.ndarray]) -> np.ndarray | None:
+    """One node in float64 numpy; None when the operands do not fit."""
+    with np.errstate(all="ignore"):
+        if node.op in REDUCTIONS:
+            if np.ndim(operands[0]) == 0:
+                return None
+            axes = reduced_axes(node, np.ndim(operands[0]))
+            keep = bool(node.attrs.get("keepdims", 1))
+            return None if axes is None else REDUCTIONS[node.op](operands[0], axis=axes, keepdims=keep)
+        if node.op in PARAMETRIC:
+            return PARAMETRIC[node.op](node, operands[0])
+        try:
+            return ELEMENTWISE[node.op](*operands)
+        except ValueError:
+            return None
+
+
+def ancestors(tensor: gs.Tensor, depth: int, ops: frozenset[str] | set[str] = frozenset(SCALAR_OPS)) -> Iterator[gs.Tensor]:
+    """Variables that `tensor` is computed from through `ops`, nearest first, itself included."""
+    seen, frontier = {id(tensor)}, [tensor]
+    for _ in range(depth + 1):
+        following = []
+        for current in frontier:
+            yield current
+            node = graphs.producer(current)
+            if node is not None and node.op in ops:
+                for i in node.inputs:
+                    if isinstance(i, gs.Variable) and i.name and id(i) not in seen:
+                        seen.add(id(i))
+                        following.append(i)
+        frontier = following
+
+
+def descendants(tensor: gs.Tensor, depth: int, ops: frozenset[str] | set[str] = frozenset(SCALAR_OPS)) -> Iterator[gs.Tensor]:
+    """Variables computed from `tensor` through `ops`, nearest first, itself included."""
+    seen, frontier = {id(tensor)}, [tensor]
+    for _ in range(depth + 1):
+        following = []
+        for current in frontier:
+            yield current
+            for node in current.outputs:
+                if node.op in ops:
+                    for o in node.outputs:
+                        if id(o) not in seen:
+                            seen.add(id(o))
+                            following.append(o)
+        frontier = following
+
+
+def region_nodes(result: gs.Tensor, sources: tuple[gs.Tensor, ...]) -> list[gs.Node]:
+    """Nodes between the sources and the result, producers first."""
+    stop = {id(source) for source in sources}
+    seen: set[int] = set()
+    order: list[gs.Node] = []
+    stack: list[tuple[gs.Tensor, bool]] = [(result, False)]
+    while stack:
+        tensor, inputs_done = stack.pop()
+        node = graphs.producer(tensor)
+        if node is None or id(tensor) in stop:
+            continue
+        if inputs_done:
+            order.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((tensor, True))
+            stack.extend((i, False) for i in node.inputs)
+    return order
+
+
+def leak(nodes: list[gs.Node], result: gs.Tensor, graph: gs.Graph) -> str:
+    """Why the region is not closed: the name of an interior value used outside, or "" when it is closed."""
+    inside = {id(node) for node in nodes}
+    outputs = {id(o) for o in graph.outputs}
+    for node in nodes:
+        for o in node.outputs:
+            if o is not result and (id(o) in outputs or any(id(user) not in inside for user in o.outputs)):
+                return str(o.name)
+    return ""

@@ -1,0 +1,108 @@
+"""Weights stay in the files they came in: memory-mapped views in, one data file out, never copied through protobuf."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx.external_data_helper import ExternalDataInfo
+from onnx_graphsurgeon.ir.tensor import LazyValues
+
+from .diagnostics import SpikecError
+
+ALIGNMENT = 4096
+INLINE_BYTES = 1024
+"""Tensors up to this size stay inside the protobuf, where shape inference can see them."""
+
+
+class MappedValues(LazyValues):
+    """A tensor of an external data file, as a read-only memory map."""
+
+    def __init__(self, tensor: onnx.TensorProto, folder: Path) -> None:
+        super().__init__(tensor)
+        info = ExternalDataInfo(tensor)
+        self.path = resolve(folder, info.location, tensor.name)
+        self.offset = info.offset or 0
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        size = self.path.stat().st_size
+        needed = int(np.prod(tensor.dims, dtype=np.int64)) * dtype.itemsize
+        if self.offset + needed > size:
+            raise SpikecError(
+                f"external data of tensor {tensor.name!r} is truncated",
+                where=str(self.path),
+                why=f"needs {needed} bytes from {self.offset}, the file has {size}",
+                fix="copy the model again with its whole data file",
+            )
+        self.array = np.memmap(self.path, dtype, "r", self.offset, tuple(tensor.dims)) if needed else np.zeros(tuple(tensor.dims), dtype)
+
+    def load(self) -> np.ndarray:
+        return self.array
+
+
+def resolve(folder: Path, location: str, tensor: str) -> Path:
+    """The external data file, which must be a file inside the model's folder (hub-style symlinks are followed)."""
+    given = Path(location)
+    if given.is_absolute() or ".." in given.parts:
+        raise SpikecError(
+            f"external data of tensor {tensor!r} points outside the model's folder",
+            where=location,
+            why="a model may only read files beside it",
+            fix="save the model again with its data in the same folder",
+        )
+    path = folder / given
+    if not path.is_file():
+        raise SpikecError(
+            f"external data file of tensor {tensor!r} is missing",
+            where=str(path),
+            fix="put the data file beside the model, under this name",
+        )
+    return path
+
+
+def array(constant: gs.Constant) -> np.ndarray:
+    """The constant's values as a read-only view; nothing is cached in the graph."""
+    values = constant._values
+    if isinstance(values, MappedValues):
+        return values.array
+    if isinstance(values, LazyValues):
+        return onnx.numpy_helper.to_array(values.tensor)
+    return np.asarray(values)
+
+
+class DataFile:
+    """One data file written tensor by tensor; equal sources are written once, so several models can share it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.stream = path.open("wb")
+        self.written: dict[object, tuple[int, int]] = {}
+
+    def add(self, constant: gs.Constant) -> tuple[int, int]:
+        """(offset, length) of the tensor's bytes."""
+        values = constant._values
+        key = (str(values.path), values.offset, constant.name) if isinstance(values, MappedValues) else constant.name
+        if key not in self.written:
+            data = np.ascontiguousarray(array(constant))
+            self.stream.write(b"\0" * (-self.stream.tell() % ALIGNMENT))
+            offset = self.stream.tell()
+            self.stream.write(memoryview(data).cast("B") if data.size else b"")
+            self.written[key] = (offset, data.nbytes)
+        return self.written[key]
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def close(self) -> None:
+        self.stream.close()
+
+    def reference(self, constant: gs.Constant) -> onnx.TensorProto:
+        """A protobuf tensor that points into the file."""
+        offset, length = self.add(constant)
+        proto = onnx.TensorProto(name=constant.name, data_location=onnx.TensorProto.EXTERNAL)
+        proto.data_type = onnx.helper.np_dtype_to_tensor_dtype(array(constant).dtype)
+        proto.dims.extend(constant.shape)
+        for key, value in (("location", self.path.name), ("offset", offset), ("length", length)):
+            proto.external_data.add(key=key, value=str(value))
+        return proto

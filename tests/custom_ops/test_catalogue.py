@@ -1,0 +1,64 @@
+"""Every op: numpy definition == ONNX body (ONNX Runtime, optimisation off and on), generated from the catalogue."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from spikec.custom_ops.catalogue import OPS
+from spikec.custom_ops.spec import BODY_OPSET, DOMAIN, VERSION, SpikingOp
+
+
+def one_node_model(
+    op: SpikingOp, inputs: list[np.ndarray], attributes: dict, output: np.ndarray
+) -> onnx.ModelProto:
+    node = onnx.helper.make_node(op.name, op.inputs, op.outputs, domain=DOMAIN, **attributes)
+
+    def info(name: str, array: np.ndarray) -> onnx.ValueInfoProto:
+        shape = [f"{name}{axis}" for axis in range(array.ndim)]
+        return onnx.helper.make_tensor_value_info(
+            name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), shape
+        )
+
+    graph = onnx.helper.make_graph(
+        [node],
+        "case",
+        [info(n, a) for n, a in zip(op.inputs, inputs, strict=True)],
+        [info(op.outputs[0], output)],
+    )
+    imports = [onnx.helper.make_opsetid("", BODY_OPSET), onnx.helper.make_opsetid(DOMAIN, VERSION)]
+    return onnx.helper.make_model(graph, opset_imports=imports, functions=[op.function_proto()], ir_version=9)
+
+
+def session(
+    model: onnx.ModelProto, level: ort.GraphOptimizationLevel, library: str | None = None
+) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = level
+    options.log_severity_level = 3
+    if library:
+        options.register_custom_ops_library(library)
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def assert_equal(op: SpikingOp, got: np.ndarray, want: np.ndarray) -> None:
+    assert got.dtype == want.dtype and got.shape == want.shape
+    np.testing.assert_array_equal(got, want)
+
+
+CASES = [(op, index) for op in OPS.values() for index, _ in enumerate(op.cases(np.random.default_rng(0)))]
+
+
+@pytest.mark.parametrize(("op", "index"), CASES, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize(
+    "level", [ort.GraphOptimizationLevel.ORT_DISABLE_ALL, ort.GraphOptimizationLevel.ORT_ENABLE_ALL]
+)
+def test_body_equals_numpy(op: SpikingOp, index: int, level: ort.GraphOptimizationLevel) -> None:
+    inputs, attributes = list(op.cases(np.random.default_rng(0)))[index]
+    inputs = [np.asarray(array) for array in inputs]
+    op.check_attributes(attributes)
+    want = op.numpy(*inputs, **attributes)
+    model = one_node_model(op, inputs, attributes, want)
+    onnx.checker.check_model(model, full_check=True)
+    got = session(model, level).run(None, dict(zip(op.inputs, inputs, strict=True)))[0]
+    assert_equal(op, got, want)
