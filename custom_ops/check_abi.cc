@@ -51,10 +51,10 @@ constexpr bool same_value(Ours ours, Theirs theirs) {
   static_assert(same_signature<decltype(abi::name)::Function, decltype(OrtApi::name)>,                    \
                 #name " has another signature")
 
-#define CHECK_FIELD(type, name)                                                                              \
-  static_assert(offsetof(abi::type, name) == offsetof(::type, name), #type "." #name " moved");              \
-  static_assert(same_signature<decltype(abi::type::name), decltype(::type::name)>, #type "." #name " differ" \
-                                                                                                   "s")
+#define CHECK_FIELD(type, name)                                                                 \
+  static_assert(offsetof(abi::type, name) == offsetof(::type, name), #type "." #name " moved"); \
+  static_assert(same_signature<decltype(abi::type::name), decltype(::type::name)>,              \
+                #type "." #name " has another signature")
 
 CHECK_SLOT(CreateStatus);
 CHECK_SLOT(GetErrorCode);

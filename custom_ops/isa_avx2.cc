@@ -2,6 +2,6 @@
 
 namespace spikec {
 
-const Kernels kAvx2{.name = "avx2", .accumulate_f64 = accumulate_f64, .accumulate_i32 = accumulate_i32};
+const Kernels kAvx2{.name = "avx2", SPIKEC_PLAIN_LOOPS};
 
 }  // namespace spikec

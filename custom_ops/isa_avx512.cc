@@ -2,6 +2,6 @@
 
 namespace spikec {
 
-const Kernels kAvx512{.name = "avx512", .accumulate_f64 = accumulate_f64, .accumulate_i32 = accumulate_i32};
+const Kernels kAvx512{.name = "avx512", SPIKEC_PLAIN_LOOPS};
 
 }  // namespace spikec

@@ -2,6 +2,6 @@
 
 namespace spikec {
 
-const Kernels kGeneric{.name = "generic", .accumulate_f64 = accumulate_f64, .accumulate_i32 = accumulate_i32};
+const Kernels kGeneric{.name = "generic", SPIKEC_PLAIN_LOOPS};
 
 }  // namespace spikec

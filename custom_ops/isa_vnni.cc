@@ -2,7 +2,6 @@
 
 namespace spikec {
 
-const Kernels kAvx512Vnni{
-    .name = "avx512vnni", .accumulate_f64 = accumulate_f64, .accumulate_i32 = accumulate_i32};
+const Kernels kAvx512Vnni{.name = "avx512vnni", SPIKEC_PLAIN_LOOPS};
 
 }  // namespace spikec

@@ -12,7 +12,9 @@ namespace {
 const OpList& op_list() {
   static const OpList list = [] {
     OpList made;
-    add_decode(made);
+    for (const auto add : {add_oat_encode, add_decode, add_linear, add_matmul, add_multiply, add_function, add_softmax,
+                           add_norms})
+      add(made);
     return made;
   }();
   return list;

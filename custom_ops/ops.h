@@ -6,5 +6,12 @@
 namespace spikec {
 
 void add_decode(OpList& list);
+void add_function(OpList& list);
+void add_linear(OpList& list);
+void add_matmul(OpList& list);
+void add_multiply(OpList& list);
+void add_norms(OpList& list);
+void add_oat_encode(OpList& list);
+void add_softmax(OpList& list);
 
 }  // namespace spikec

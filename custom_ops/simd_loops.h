@@ -1,13 +1,24 @@
 // Plain loops that the compiler vectorises for whatever instruction set the including file is compiled for.
 // Everything is static, so each including file has its own copy (see simd.h). An intrinsic version of a loop
-// goes in its isa_*.cc.
+// goes in its isa_*.cc. ⌊z⌋ of z ≥ 0 is a conversion to an integer, which every instruction set has.
 #pragma once
 
 #include "simd.h"
 
 namespace spikec {
 
+static inline float magnitude(float x) { return __builtin_fabsf(x); }
+
+static inline std::int32_t rounded(float z) {
+  const float half_up = z + 0.5f;
+  return static_cast<std::int32_t>(half_up < 1e9f ? half_up : 1e9f);
+}
+
 static void accumulate_f64(double* __restrict acc, const float* __restrict row, double value, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] += value * row[i];
+}
+
+static void accumulate_wide(double* __restrict acc, const double* __restrict row, double value, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) acc[i] += value * row[i];
 }
 
@@ -18,5 +29,116 @@ static void accumulate_i32(std::int32_t* __restrict acc, const std::int8_t* __re
     acc[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(acc[i]) +
                                        factor * static_cast<std::uint32_t>(row[i]));
 }
+
+static void oat_code(const float* __restrict x, std::int32_t* __restrict code, std::int32_t* __restrict gate,
+                     std::size_t n, float scale, std::int32_t levels, std::int32_t ratio) {
+  const auto coarse = static_cast<float>(ratio);
+  for (std::size_t i = 0; i < n; ++i) {
+    const float z = magnitude(x[i]) / scale;
+    const std::int32_t normal = rounded(z);
+    const std::int32_t far = rounded(z / coarse);
+    const std::int32_t wide = far < levels ? far : levels;
+    const bool outlier = normal > levels;
+    code[i] = outlier ? wide : normal;
+    const std::int32_t weight = outlier ? ratio : 1;
+    gate[i] = x[i] < 0 ? -weight : x[i] > 0 ? weight : 0;
+  }
+}
+
+static void split_planes(const std::int32_t* __restrict code, std::int8_t* planes, std::size_t stride,
+                         std::size_t n, int count) {
+  for (std::size_t i = 0; i < n; ++i) {
+    std::int32_t rest = code[i];
+    for (int j = 0; j < count; ++j) {
+      const auto low = static_cast<std::int8_t>(rest & 0xff);
+      planes[static_cast<std::size_t>(j) * stride + i] = low;
+      rest = (rest - low) >> 8;
+    }
+  }
+}
+
+static void bit_serial(const float* __restrict x, const std::int32_t* __restrict offset,
+                       std::int32_t* __restrict code, std::size_t n, const float* __restrict thresholds,
+                       int bits) {
+  for (std::size_t i = 0; i < n; ++i) code[i] = 0;
+  for (std::int32_t bit = 1 << (bits - 1); bit; bit >>= 1)
+    for (std::size_t i = 0; i < n; ++i)
+      code[i] += x[i] >= thresholds[offset[i] + code[i] + bit] ? bit : 0;
+}
+
+static void segment(const float* __restrict x, std::int32_t* __restrict found, std::size_t n,
+                    const float* __restrict edges, std::size_t count) {
+  for (std::size_t i = 0; i < n; ++i) found[i] = 0;
+  for (std::size_t k = 1; k < count; ++k) {
+    const float edge = edges[k];
+    for (std::size_t i = 0; i < n; ++i) found[i] += x[i] >= edge ? 1 : 0;
+  }
+}
+
+static void exp2_split(const float* __restrict x, float largest, float reach, float* __restrict fraction,
+                       std::int32_t* __restrict exponent, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const float raw = (x[i] - largest) * 1.4426950408889634f;
+    const bool alive = raw >= reach;
+    const float t = alive ? raw : reach;
+    std::int32_t whole = static_cast<std::int32_t>(t);
+    whole -= static_cast<float>(whole) > t ? 1 : 0;
+    fraction[i] = t - static_cast<float>(whole);
+    exponent[i] = alive ? whole : kSilent;
+  }
+}
+
+// 2**e for -1000 < e < 1000, by its bits.
+static inline double power_of_two(std::int64_t e) {
+  const std::int64_t bits = (e + 1023) << 52;
+  double value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+static void exp2_join(const std::int32_t* __restrict code, const std::int32_t* __restrict exponent,
+                      double* __restrict p, std::size_t n, int bits) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const bool alive = exponent[i] != kSilent;
+    const double mantissa = static_cast<double>(code[i] + (1 << bits));
+    p[i] = alive ? mantissa * power_of_two((alive ? exponent[i] : 0) - bits) : 0.0;
+  }
+}
+
+static void scale_wide(const double* __restrict x, double factor, double scale, float* __restrict y,
+                       std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) y[i] = static_cast<float>(x[i] * factor * scale);
+}
+
+static void scale_narrow(const float* __restrict x, double factor, double scale, float* __restrict y,
+                         std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) y[i] = static_cast<float>(x[i] * factor * scale);
+}
+
+static float largest(const float* x, std::size_t n) {
+  float most = x[0];
+  for (std::size_t i = 1; i < n; ++i) most = x[i] > most ? x[i] : most;
+  return most;
+}
+
+static float largest_magnitude(const float* x, std::size_t n) {
+  float most = 0;
+  for (std::size_t i = 0; i < n; ++i) most = magnitude(x[i]) > most ? magnitude(x[i]) : most;
+  return most;
+}
+
+static void row_code(const float* __restrict x, std::int32_t* __restrict code, std::size_t n, float step) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::int32_t size = rounded(magnitude(x[i]) / step);
+    code[i] = x[i] < 0 ? -size : size;
+  }
+}
+
+// The table of an instruction set whose loops are all the plain ones.
+#define SPIKEC_PLAIN_LOOPS                                                                                   \
+  .accumulate_f64 = accumulate_f64, .accumulate_wide = accumulate_wide, .accumulate_i32 = accumulate_i32,    \
+  .oat_code = oat_code, .split_planes = split_planes, .bit_serial = bit_serial, .segment = segment,          \
+  .exp2_split = exp2_split, .exp2_join = exp2_join, .scale_wide = scale_wide, .scale_narrow = scale_narrow,  \
+  .largest = largest, .largest_magnitude = largest_magnitude, .row_code = row_code
 
 }  // namespace spikec

@@ -4,8 +4,8 @@
 
 Why one of our own: an example must be small enough to live in the repository, real enough that a perplexity
 means something, and shaped like the models users bring (RMSNorm, RoPE, grouped-query attention, SwiGLU, tied
-embeddings). The last 5 % of the stories are held out: half of them choose the epoch whose weights are kept, the
-other half (heldout.txt) measure it. Writes model.onnx (input_ids -> logits, fp32 weights inside),
+embeddings). The last 5 % of the stories are held out: half of them choose the epoch whose weights are kept,
+the other half (heldout.txt) measure it. Writes model.onnx (input_ids -> logits, fp32 weights inside),
 tokenizer.json and heldout.txt, and prints the numbers that examples/story/README.md states.
 Needs torch, transformers, tokenizers, onnx, onnxscript and onnxruntime.
 """

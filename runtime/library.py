@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache
 from pathlib import Path
 
@@ -33,3 +34,13 @@ def problem() -> str:
     except Exception as error:
         return str(error).splitlines()[0]
     return ""
+
+
+def isa() -> str:
+    """The instruction set its kernels run on here; SPIKEC_ISA overrides it."""
+    library = path()
+    if library is None:
+        return "none"
+    handle = ctypes.CDLL(str(library))
+    handle.spikec_isa.restype = ctypes.c_char_p
+    return str(handle.spikec_isa().decode())

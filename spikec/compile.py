@@ -22,14 +22,14 @@ from .ir.diagnostics import SpikecError
 from .ir.inputs import Feed, describe, feed_tokens, token_input
 from .ir.program import Program
 from .ir.weights import DataFile
-from .passes import classify, unroll
+from .passes import unroll
 from .passes.methods import METHODS
 
-FRONT = (
-    "check_weights", "check_runs", "fold_constants", "split_gemm", "recognise_activations", "recognise_norms",
-    "recognise_softmax", "recognise_products", "recognise_attention", "recognise_rope", "recognise_blocks", "count_macs",
-    "classify",
+RECOGNISE = (
+    "fold_constants", "split_gemm", "recognise_activations", "recognise_norms", "recognise_softmax", "recognise_products",
+    "recognise_attention", "recognise_rope", "recognise_blocks", "count_macs", "classify",
 )  # fmt: skip
+FRONT = ("check_weights", "check_runs", *RECOGNISE)
 BACK = (
     "observe", "choose_thresholds", "spike_linear", "spike_products", "spike_softmax", "spike_norms", "spike_activations",
     "unroll",
@@ -69,7 +69,6 @@ def compile_model(
     *,
     feeds: list[Feed] | None = None,
     tokenizer: Path | None = None,
-    overwrite: bool = False,
     instruments: Iterable[pipeline.Instrument] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Program:
@@ -81,7 +80,7 @@ def compile_model(
     settings = settings or Settings()
     settings.check()
     out = Path(out)
-    if out.exists() and not overwrite and not _is_ours(out):
+    if out.exists() and not _is_ours(out):
         raise SpikecError("already exists and is not a compiled model", where=str(out), fix="choose another folder with -o")
     started = time.perf_counter()
     program = Program.load(model)
@@ -92,6 +91,7 @@ def compile_model(
         "function_bits": method.function_bits,
         "weights": settings.weights,
         "execution": settings.execution,
+        "vocabulary": vocabulary_size(program),
         "calibration": "given inputs" if feeds else "token ids sampled from the model's vocabulary",
     }
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -175,6 +175,3 @@ def _move(stage: Path, out: Path) -> None:
     if out.exists():
         shutil.rmtree(out)
     stage.rename(out)
-
-
-__all__ = ["Settings", "classify", "compile_model"]

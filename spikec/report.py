@@ -30,7 +30,8 @@ def as_json(program: Program) -> dict[str, Any]:
         "calibration": settings["calibration"],
         "inputs": [{"name": i.name, "dtype": str(i.dtype), "shape": list(i.shape)} for i in describe(program.graph)],
         "outputs": [o.name for o in program.graph.outputs],
-        "found": dict(sorted(Counter(f.facts["label"] for f in program.findings).items())),
+        "vocabulary": settings.get("vocabulary"),
+        "found": found(program),
         "coverage": coverage(program),
         "blocks": 1 + max((f.block for f in program.findings), default=-1),
         "block_outputs": block_outputs(program),
@@ -44,6 +45,39 @@ def as_json(program: Program) -> dict[str, Any]:
         "seconds": settings.get("seconds"),
         "peak_mb": settings.get("peak_mb"),
     }
+
+
+FOUND = (
+    "attention", "softmax", "layernorm", "rmsnorm", "gelu_erf", "gelu_tanh", "quick_gelu", "silu", "relu", "rope", "linear",
+    "matmul_dynamic", "other_linear", "embedding", "residual",
+)  # fmt: skip
+MERGED = {"qk": "matmul_dynamic", "av": "matmul_dynamic", "head": "other_linear"}
+
+
+def found(program: Program) -> dict[str, int]:
+    """Counts of what was recognised; functions without a name of their own count as "function"."""
+    counts = Counter(MERGED.get(f.facts["label"], f.facts["label"]) for f in program.findings)
+    return {kind: counts.pop(kind, 0) for kind in FOUND} | dict(sorted(counts.items()))
+
+
+def as_text(program: Program, out: str) -> str:
+    """The summary after a compile, at most fifteen lines."""
+    settings, cover = program.settings, coverage(program)
+    total = sum(cover["macs"].values()) or 1
+    lines = [
+        f"{program.source.name} -> {out}/  (method {settings['method'].name}, T = {settings['timesteps']}, "
+        f"{settings['weights']} weights, calibrated on {settings['calibration']})",
+        "recognised  " + ", ".join(f"{n} {kind}" for kind, n in found(program).items() if n),
+        *(
+            f"{verdict:<10}  {cover['nodes'][verdict]:>5} nodes  {100 * cover['macs'][verdict] / total:6.2f} % of MACs"
+            for verdict in cover["nodes"]
+        ),
+        f"{cover['dense_macs_in_blocks']} dense MACs left inside blocks; "
+        f"{sum(c.holds for c in program.certificates)} of {len(program.certificates)} rewrites certified",
+        *(f"{d.severity}: {d.where}: {d.text}" for d in program.diagnostics[:4]),
+        f"{settings['seconds']} s, peak memory {settings['peak_mb']} MB",
+    ]
+    return "\n".join(lines)
 
 
 def block_outputs(program: Program) -> dict[str, str]:

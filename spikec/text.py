@@ -56,3 +56,11 @@ def windows(ids: np.ndarray, length: int) -> np.ndarray:
         raise SpikecError("the text gives fewer than two tokens", fix="give a longer text")
     length = min(length, len(ids))
     return ids[: len(ids) // length * length].reshape(-1, length)
+
+
+END_TOKENS = ("<|endoftext|>", "<|im_end|>", "</s>", "<|end_of_text|>", "<eos>")
+
+
+def end_token(tokenizer: Tokenizer) -> int | None:
+    """The id at which generation stops, by its usual names."""
+    return next((token for name in END_TOKENS if (token := tokenizer.token_to_id(name)) is not None), None)

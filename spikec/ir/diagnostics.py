@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+ORT_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed:\s*")
 
 
 class SpikecError(Exception):
@@ -16,6 +19,12 @@ class SpikecError(Exception):
         if fix:
             text += f"; {fix}"
         super().__init__(" ".join(text.split()))
+
+
+def reason(error: BaseException, limit: int = 300) -> str:
+    """The first line that says something of another library's complaint, without its boilerplate."""
+    lines = (ORT_PREFIX.sub("", ORT_PREFIX.sub("", line.strip())) for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)[:limit]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import onnx.inliner
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
-from .diagnostics import SpikecError
+from .diagnostics import SpikecError, reason
 from .weights import INLINE_BYTES, DataFile, MappedValues, array
 
 OLDEST_OPSET = 13
@@ -28,10 +28,10 @@ def read(path: Path) -> onnx.ModelProto:
     if path.stat().st_size == 0:
         raise SpikecError("is an empty file", where=str(path), fix="export the model again")
     try:
-        model = onnx.load(path, load_external_data=False)
-    except (google.protobuf.message.DecodeError, UnicodeDecodeError, ValueError) as error:
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except (google.protobuf.message.DecodeError, ValueError) as error:
         raise SpikecError(
-            "is not an ONNX model, or is truncated", where=str(path), why=str(error), fix="export or download it again"
+            "is not an ONNX model, or is truncated", where=str(path), why=reason(error), fix="export or download it again"
         ) from error
     if not model.graph.node or not model.opset_import:
         raise SpikecError("holds no graph", where=str(path), why="no nodes or no opset", fix="export the model again")
@@ -41,13 +41,20 @@ def read(path: Path) -> onnx.ModelProto:
 def load(path: Path) -> gs.Graph:
     """Graph with memory-mapped weights and local functions inlined."""
     model = read(path)
+    external = [tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    for tensor in external:
+        MappedValues(tensor, path.parent)
     try:
-        onnx.checker.check_model(model) if not _has_external(model) else onnx.checker.check_model(str(path))
+        onnx.checker.check_model(_without(model, external) if external else model)
     except onnx.checker.ValidationError as error:
-        for tensor in model.graph.initializer:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                MappedValues(tensor, path.parent)
-        raise SpikecError("is not a valid ONNX model", where=str(path), why=str(error).splitlines()[0]) from error
+        raise SpikecError(
+            "is not a valid ONNX model", where=str(path), why=reason(error), fix="check the export; spikec reads standard operators"
+        ) from error
+    for node in model.graph.node:
+        if any(a.t.data_location == onnx.TensorProto.EXTERNAL for a in node.attribute):
+            raise SpikecError(
+                f"node {node.name!r} keeps its value in an external file", where=str(path), why="only initialisers may", fix="export it again"
+            )
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
@@ -64,8 +71,19 @@ def load(path: Path) -> gs.Graph:
     return graph
 
 
-def _has_external(model: onnx.ModelProto) -> bool:
-    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)
+def _without(model: onnx.ModelProto, external: list[onnx.TensorProto]) -> onnx.ModelProto:
+    """A copy whose external weights are inputs: onnx's checker refuses data behind a symlink, as model hubs keep it."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    names = {tensor.name for tensor in external}
+    kept = [tensor for tensor in copy.graph.initializer if tensor.name not in names]
+    del copy.graph.initializer[:]
+    copy.graph.initializer.extend(kept)
+    present = {value.name for value in copy.graph.input}
+    for tensor in external:
+        if tensor.name not in present:
+            copy.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return copy
 
 
 def save(graph: gs.Graph, path: Path, data: DataFile, functions: Iterable[onnx.FunctionProto] = ()) -> None:

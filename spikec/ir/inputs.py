@@ -27,6 +27,23 @@ class ModelInput:
     shape: tuple[int | str | None, ...]
 
 
+def is_free(model_input: ModelInput, axis: int) -> bool:
+    """Whether the input has this axis and leaves its size to the caller."""
+    return axis < len(model_input.shape) and not _fixed(model_input.shape[axis])
+
+
+def _fixed(dim: int | str | None) -> bool:
+    return isinstance(dim, int) and dim >= 0
+
+
+def fixed_tokens(inputs: Iterable[ModelInput]) -> tuple[int | None, int | None]:
+    """(batch, length) as far as the token input was exported with fixed sizes."""
+    inputs = list(inputs)
+    shape = next((i.shape for i in inputs if i.name == token_input(inputs)), (None, None))
+    batch, length = (dim if isinstance(dim, int) and dim >= 0 else None for dim in shape)
+    return batch, length
+
+
 def describe(graph: gs.Graph) -> list[ModelInput]:
     """The graph's inputs; initialisers listed as inputs do not count."""
     return [ModelInput(t.name, np.dtype(t.dtype), tuple(t.shape or ())) for t in graph.inputs if isinstance(t, gs.Variable)]
@@ -63,9 +80,9 @@ def feed_arrays(inputs: Iterable[ModelInput], arrays: dict[str, np.ndarray], whe
     feed = {}
     for i in inputs:
         array = arrays[i.name]
-        if array.ndim != len(i.shape) or any(isinstance(d, int) and d >= 0 and d != n for d, n in zip(i.shape, array.shape, strict=True)):
-            raise SpikecError(f"array {i.name!r} has shape {list(array.shape)}", where=where, why=f"the model takes {list(i.shape)}")
+        if array.ndim != len(i.shape) or any(_fixed(d) and d != n for d, n in zip(i.shape, array.shape, strict=True)):
+            raise SpikecError(f"array {i.name!r} has shape {list(array.shape)}", where=where, why=f"the model takes {list(i.shape)}", fix="give an array of that shape")
         if not np.can_cast(array.dtype, i.dtype, "same_kind"):
-            raise SpikecError(f"array {i.name!r} is {array.dtype}", where=where, why=f"the model takes {i.dtype}")
+            raise SpikecError(f"array {i.name!r} is {array.dtype}", where=where, why=f"the model takes {i.dtype}", fix="give an array of that type")
         feed[i.name] = array.astype(i.dtype)
     return feed

@@ -22,13 +22,18 @@ class MappedValues(LazyValues):
 
     def __init__(self, tensor: onnx.TensorProto, folder: Path) -> None:
         super().__init__(tensor)
-        info = ExternalDataInfo(tensor)
+        try:
+            info = ExternalDataInfo(tensor)
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SpikecError(
+                f"tensor {tensor.name!r} does not say where its data is", where=str(folder), why=str(error), fix="export the model again"
+            ) from error
         self.path = resolve(folder, info.location, tensor.name)
         self.offset = info.offset or 0
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         size = self.path.stat().st_size
         needed = int(np.prod(tensor.dims, dtype=np.int64)) * dtype.itemsize
-        if self.offset + needed > size:
+        if min(self.offset, needed) < 0 or self.offset + needed > size:
             raise SpikecError(
                 f"external data of tensor {tensor.name!r} is truncated",
                 where=str(self.path),

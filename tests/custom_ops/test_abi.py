@@ -1,4 +1,4 @@
-"""custom_ops/ort_abi.h says what ONNX Runtime's own headers say, and check_abi.cc notices when it does not."""
+"""custom_ops/ort_abi.h says what ONNX Runtime's own headers say, or check_abi.cc notices."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Every op: numpy definition == ONNX body (ONNX Runtime, optimisation off and on), generated from the catalogue."""
+"""Every op: numpy definition == ONNX body (optimisation off and on) == kernel, generated from the catalogue."""
 
 import numpy as np
 import onnx
@@ -6,6 +6,7 @@ import onnxruntime as ort
 import pytest
 
 from spikec.custom_ops.catalogue import OPS
+from spikec.custom_ops.native import library_path
 from spikec.custom_ops.spec import BODY_OPSET, DOMAIN, VERSION, SpikingOp
 
 
@@ -62,3 +63,14 @@ def test_body_equals_numpy(op: SpikingOp, index: int, level: ort.GraphOptimizati
     onnx.checker.check_model(model, full_check=True)
     got = session(model, level).run(None, dict(zip(op.inputs, inputs, strict=True)))[0]
     assert_equal(op, got, want)
+
+
+@pytest.mark.skipif(library_path() is None, reason="the native library was not built: pip install .")
+@pytest.mark.parametrize(("op", "index"), CASES, ids=lambda value: getattr(value, "name", value))
+def test_kernel_equals_numpy(op: SpikingOp, index: int) -> None:
+    inputs, attributes = list(op.cases(np.random.default_rng(0)))[index]
+    inputs = [np.asarray(array) for array in inputs]
+    want = op.numpy(*inputs, **attributes)
+    model = one_node_model(op, inputs, attributes, want)
+    native = session(model, ort.GraphOptimizationLevel.ORT_ENABLE_ALL, str(library_path()))
+    assert_equal(op, native.run(None, dict(zip(op.inputs, inputs, strict=True)))[0], want)

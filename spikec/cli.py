@@ -1,0 +1,68 @@
+"""The command line: parses, dispatches, and turns user errors into one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+
+from . import __version__
+
+COMMANDS = {
+    "compile": "a model in, a spiking model out",
+    "run": "greedy text from a compiled model",
+    "verify": "how close the spiking model is to the original, on your data",
+    "inspect": "what is in a model and what can spike",
+    "explain": "what became of each node of a compiled model, and why",
+    "doctor": "versions, native library, and what would fall back",
+    "demo": "compile and run the bundled story model",
+}
+INTERNAL_ERROR = 70
+
+
+def parser(chosen: str | None) -> argparse.ArgumentParser:
+    """Only the chosen command's module is imported, so that --version and --help answer at once."""
+    top = argparse.ArgumentParser(prog="spikec", description="Compiles an LLM exported to ONNX into a spiking LLM in ONNX.")
+    top.add_argument("--version", action="version", version=f"spikec {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary)
+        if name == chosen:
+            module = import_module(f".commands.{name}", __package__)
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 1 user error, 2 usage, 70 internal error."""
+    argv = sys.argv[1:] if argv is None else argv
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    args = parser(chosen).parse_args(argv)
+    from .ir.diagnostics import SpikecError
+
+    try:
+        return int(args.run(args) or 0)
+    except SpikecError as error:
+        print(f"spikec: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("spikec: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("SPIKEC_TRACEBACK"):
+            raise
+        print(
+            f"spikec: internal error: {type(error).__name__}: {error}\nThis is a bug in spikec; "
+            "run again with SPIKEC_TRACEBACK=1 and report what it prints.",
+            file=sys.stderr,
+        )
+        return INTERNAL_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

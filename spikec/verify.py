@@ -1,0 +1,172 @@
+"""ANN against SNN on data, block by block and end to end, and unrolled against packed, code by code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .custom_ops.train import total
+from .ir.diagnostics import SpikecError
+from .ir.inputs import Feed, token_input
+from .runtime.session import Compiled, run
+
+ROWS = 128
+"""Rows of logits taken to float64 at a time."""
+ROUNDING = 1e-5
+"""Two inputs of one encoder this close (relative) differ by float32 rounding only."""
+
+
+def verify(
+    compiled: Compiled,
+    feeds: list[Feed],
+    unrolled_tokens: int = 32,
+    native: bool | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Perplexity of both (when the output is over the vocabulary), KL(ANN‖SNN) in nats a token, top-1 agreement,
+    cosine of the outputs, cosine of every block's output with the worst one, and the comparison of executions."""
+    blocks = compiled.report["block_outputs"]
+    names = list(blocks.values())
+    ann, snn = compiled.session("ann", outputs=names), compiled.session("packed", native=native, outputs=names)
+    tokens, output = token_input(compiled.inputs), compiled.outputs[0]
+    vocabulary = compiled.report.get("vocabulary")
+    score, layers = Score(), {name: Cosine() for name in names}
+    ends = {name: Cosine() for name in compiled.outputs}
+    for index, feed in enumerate(feeds):
+        a, s = run(ann, feed), run(snn, feed)
+        for name in names:
+            layers[name].add(a[name], s[name])
+        for name in compiled.outputs:
+            ends[name].add(a[name], s[name])
+        if tokens is not None and a[output].shape[-1] == vocabulary:
+            score.add(a[output], s[output], feed[tokens])
+        if progress:
+            progress(index + 1, len(feeds))
+    cosines = {block: layers[name].value for block, name in blocks.items()}
+    result: dict[str, Any] = {
+        "ann": {"perplexity": score.perplexity(0)},
+        "snn": {"perplexity": score.perplexity(1)},
+        "perplexity_change": score.perplexity(1) / score.perplexity(0) - 1 if score.targets else None,
+        "kl": score.kl / score.rows if score.rows else None,
+        "top1_agreement": score.agree / score.rows if score.rows else None,
+        "cosine": min(c.value for c in ends.values()),
+        "max_difference": max(c.largest for c in ends.values()),
+        "tokens": score.targets,
+        "windows": len(feeds),
+        "blocks": cosines,
+        "worst_block": min(cosines, key=cosines.__getitem__) if cosines else None,
+        "timesteps": compiled.report["timesteps"],
+        "weights": compiled.report["weights"],
+    }
+    if unrolled_tokens:
+        result["unrolled"] = compare_executions(compiled, shorten(feeds[0], unrolled_tokens), native)
+    return result
+
+
+class Cosine:
+    """Cosine similarity and largest difference of two streams of arrays."""
+
+    def __init__(self) -> None:
+        self.dot = self.left = self.right = self.largest = 0.0
+
+    def add(self, a: np.ndarray, b: np.ndarray) -> None:
+        x, y = a.reshape(-1), b.reshape(-1)
+        self.dot += float(np.dot(x, y))
+        self.left += float(np.dot(x, x))
+        self.right += float(np.dot(y, y))
+        self.largest = max(self.largest, float(np.abs(x - y).max(initial=0.0)))
+
+    @property
+    def value(self) -> float:
+        return self.dot / math.sqrt(self.left * self.right) if self.left and self.right else float(self.left == self.right)
+
+
+class Score:
+    """Next-token log-likelihood of both models, their divergence and agreement."""
+
+    def __init__(self) -> None:
+        self.loss, self.kl, self.agree, self.rows, self.targets = [0.0, 0.0], 0.0, 0, 0, 0
+
+    def add(self, ann: np.ndarray, snn: np.ndarray, ids: np.ndarray) -> None:
+        for a, s, sequence in zip(ann, snn, ids, strict=True):
+            for start in range(0, len(a), ROWS):
+                log_a, log_s = (log_softmax(x[start : start + ROWS]) for x in (a, s))
+                self.kl += float((np.exp(log_a) * (log_a - log_s)).sum())
+                self.agree += int((log_a.argmax(-1) == log_s.argmax(-1)).sum())
+                self.rows += len(log_a)
+                targets = sequence[start + 1 : start + 1 + len(log_a)]
+                at = np.arange(len(targets))
+                self.loss[0] -= float(log_a[at, targets].sum())
+                self.loss[1] -= float(log_s[at, targets].sum())
+                self.targets += len(targets)
+
+    def perplexity(self, which: int) -> float | None:
+        return math.exp(self.loss[which] / self.targets) if self.targets else None
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    x = logits.astype(np.float64)
+    x -= x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def shorten(feed: Feed, tokens: int) -> Feed:
+    """The first `tokens` of every two-dimensional integer input."""
+    return {k: v[:, :tokens] if v.ndim == 2 and np.issubdtype(v.dtype, np.integer) else v for k, v in feed.items()}
+
+
+def compare_executions(compiled: Compiled, feed: Feed, native: bool | None = None) -> dict[str, Any]:
+    """Every code of every encoder, unrolled against packed, and the outputs. `unexplained` counts codes that differ
+    although their encoder's two inputs are not within float32 rounding of each other: it must be 0."""
+    trains = compiled.spike_trains()
+    sources = [name.removesuffix("/spikes") for name in trains]
+    known = [name for name in dict.fromkeys(sources)]
+    packed = run(compiled.session("packed", native=native, outputs=trains + known), feed)
+    unrolled = run(compiled.session("unrolled", native=native, outputs=trains + known), feed)
+    codes = different = unexplained = 0
+    for train, source in zip(trains, sources, strict=True):
+        a, b = packed[train][0], total(unrolled[train], radix=2)
+        if a.shape != b.shape:
+            raise SpikecError("the two executions give trains of different shapes", where=train)
+        apart = a != b
+        codes += a.size
+        different += int(apart.sum())
+        if apart.any():
+            x, y = packed[source][apart], unrolled[source][apart]
+            unexplained += int((np.abs(x - y) > ROUNDING * np.maximum(np.abs(x), np.abs(y))).sum())
+    gap = max(float(np.abs(packed[name] - unrolled[name]).max(initial=0.0)) for name in compiled.outputs)
+    tokens = int(np.prod(next(iter(feed.values())).shape[:2]))
+    return {
+        "tokens": tokens,
+        "codes": codes,
+        "different_codes": different,
+        "unexplained_codes": unexplained,
+        "max_output_difference": gap,
+        "bit_identical": gap == 0 and different == 0,
+    }
+
+
+def as_text(result: dict[str, Any]) -> str:
+    lines = [f"T = {result['timesteps']}, {result['weights']} weights"]
+    if result["tokens"]:
+        lines += [
+            f"perplexity      ANN {result['ann']['perplexity']:.4f}   SNN {result['snn']['perplexity']:.4f}"
+            f"   ({100 * result['perplexity_change']:+.3f} %) on {result['tokens']} tokens",
+            f"KL              {result['kl']:.3e} nats a token",
+            f"top-1 agreement {100 * result['top1_agreement']:.2f} %",
+        ]
+    lines.append(f"output          cosine {result['cosine']:.7f}, largest difference {result['max_difference']:.3g}")
+    if result["worst_block"] is not None:
+        worst = result["worst_block"]
+        lines.append(f"worst block     {worst} of {len(result['blocks'])}: cosine {result['blocks'][worst]:.7f}")
+    if "unrolled" in result:
+        u = result["unrolled"]
+        verdict = "bit-identical" if u["bit_identical"] else f"largest difference {u['max_output_difference']:.2e}"
+        lines.append(
+            f"unrolled=packed {verdict}; {u['different_codes']} of {u['codes']} codes differ, "
+            f"{u['unexplained_codes']} beyond rounding ({u['tokens']} tokens)"
+        )
+    return "\n".join(lines)
