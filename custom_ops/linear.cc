@@ -112,7 +112,7 @@ struct LinearKernel {
 
   template <class T>
   void packed_int8(Context& context, const Job& job, std::span<const T> codes, const Tensor& weight) const {
-    const int planes = sizeof(T) == 4 ? 3 : static_cast<int>(sizeof(T));
+    constexpr int planes = sizeof(T);
     const std::size_t in = job.rows * job.fan_in, out = job.rows * job.fan_out;
     const auto bytes = scratch<std::int8_t, struct Planes>(in * static_cast<std::size_t>(planes));
     const auto sums = scratch<std::int32_t, struct Sums>(out * static_cast<std::size_t>(planes));

@@ -13,16 +13,19 @@ struct OATEncodeKernel {
   static constexpr std::array outputs{Port{"S", kAnyInteger}};
   static constexpr std::array attributes{
       Attribute{"scale", AttrType::Float}, Attribute{"bits", AttrType::Int},  Attribute{"ratio", AttrType::Int},
-      Attribute{"steps", AttrType::Int},   Attribute{"radix", AttrType::Int}, Attribute{"to", AttrType::Int}};
+      Attribute{"ranges", AttrType::Int},  Attribute{"steps", AttrType::Int}, Attribute{"radix", AttrType::Int},
+      Attribute{"to", AttrType::Int}};
 
   explicit OATEncodeKernel(const KernelInfo& info)
       : scale(info.float_attribute("scale")),
         bits(info.int_attribute("bits")),
         ratio(info.int_attribute("ratio")),
+        ranges(static_cast<int>(info.int_attribute("ranges"))),
         digits(info.int_attribute("steps"), info.int_attribute("radix")),
         to(static_cast<ElementType>(info.int_attribute("to"))) {
     if (!(scale > 0)) throw Error("scale must be positive");
-    if (bits < 1 || bits > 24 || ratio < 1) throw Error("bits must be 1 to 24 and ratio at least 1");
+    if (bits < 1 || bits > 24 || ratio < 1 || ranges < 1)
+      throw Error("bits must be 1 to 24, ratio and ranges at least 1");
   }
 
   static void infer(InferContext& context) {
@@ -52,7 +55,7 @@ struct OATEncodeKernel {
       for (std::size_t first = begin; first < end; first += kBlock) {
         const std::size_t n = std::min(kBlock, end - first);
         kernels().oat_code(x.data() + first, code.data(), gate.data(), n, scale,
-                           static_cast<std::int32_t>((1 << bits) - 1), static_cast<std::int32_t>(ratio));
+                           static_cast<std::int32_t>((1 << bits) - 1), static_cast<std::int32_t>(ratio), ranges);
         for (std::size_t t = 0; t < digits.steps(); ++t) {
           T* spikes = train.data() + t * x.size() + first;
           if (digits.steps() == 1)
@@ -66,6 +69,7 @@ struct OATEncodeKernel {
 
   float scale;
   std::int64_t bits, ratio;
+  int ranges;
   Digits digits;
   ElementType to;
 };

@@ -24,7 +24,7 @@ struct Kernels {
 
   // OATEncode: the magnitude's code, and the sign times the weight of the range it falls in.
   void (*oat_code)(const float* x, std::int32_t* magnitude, std::int32_t* gate, std::size_t n, float scale,
-                   std::int32_t levels, std::int32_t ratio);
+                   std::int32_t levels, std::int32_t ratio, int ranges);
   // Codes to int8 planes, least significant first: code = Σ 256**j · plane_j, every plane signed.
   void (*split_planes)(const std::int32_t* code, std::int8_t* planes, std::size_t stride, std::size_t n, int count);
 

@@ -31,17 +31,25 @@ static void accumulate_i32(std::int32_t* __restrict acc, const std::int8_t* __re
 }
 
 static void oat_code(const float* __restrict x, std::int32_t* __restrict code, std::int32_t* __restrict gate,
-                     std::size_t n, float scale, std::int32_t levels, std::int32_t ratio) {
-  const auto coarse = static_cast<float>(ratio);
+                     std::size_t n, float scale, std::int32_t levels, std::int32_t ratio, int ranges) {
   for (std::size_t i = 0; i < n; ++i) {
-    const float z = magnitude(x[i]) / scale;
-    const std::int32_t normal = rounded(z);
-    const std::int32_t far = rounded(z / coarse);
-    const std::int32_t wide = far < levels ? far : levels;
-    const bool outlier = normal > levels;
-    code[i] = outlier ? wide : normal;
-    const std::int32_t weight = outlier ? ratio : 1;
-    gate[i] = x[i] < 0 ? -weight : x[i] > 0 ? weight : 0;
+    code[i] = rounded(magnitude(x[i]) / scale);
+    gate[i] = 1;
+  }
+  std::int32_t weight = 1;
+  for (int range = 1; range < ranges; ++range) {
+    weight *= ratio;
+    const auto coarse = static_cast<float>(weight);
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::int32_t wide = rounded(magnitude(x[i]) / scale / coarse);
+      const bool beyond = code[i] > levels;
+      code[i] = beyond ? wide : code[i];
+      gate[i] = beyond ? weight : gate[i];
+    }
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    code[i] = code[i] < levels ? code[i] : levels;
+    gate[i] = x[i] < 0 ? -gate[i] : x[i] > 0 ? gate[i] : 0;
   }
 }
 

@@ -235,10 +235,10 @@ def onnx_perplexity(path: Path, stream: torch.Tensor) -> float:
 
 
 def greedy_story(path: Path, tokenizer: Tokenizer) -> str:
-    """The most likely continuation of PROMPT, until the separator or 400 tokens."""
+    """The most likely continuation of PROMPT, until the separator or the end of the trained context."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     ids = tokenizer.encode(PROMPT).ids
-    for _ in range(400):
+    while len(ids) < CONTEXT:
         (logits,) = session.run(None, {"input_ids": np.array([ids])})
         if (token := int(logits[0, -1].argmax())) == tokenizer.token_to_id(SEPARATOR):
             break
@@ -257,8 +257,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.04, help="Muon's; AdamW's is a quarter of it")
     parser.add_argument("--decay", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1, help="more helps only on an otherwise idle machine")
     options = parser.parse_args()
-    torch.set_num_threads(1)  # one order of sums, so that a run repeats; and no slower on a shared machine
+    torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
 

@@ -14,12 +14,32 @@ from spikec.ir.program import Diagnostic, Program
 from spikec.ir.session import reference_session
 from spikec.ir.weights import array
 
+UNSUPPORTED = {"float16", "bfloat16", "float64"}
+READERS = {"MatMul", "Gemm", "Gather"}
 CHUNK = 1 << 24
 SHORT = 8
 """Tokens of the trial runs: whether a model runs at all does not depend on more."""
 
 
 @compiler_pass(after=["fold_constants"])
+def check_precision(program: Program) -> None:
+    """Refuses half and double precision while the reason can still be named: no spiking op takes them."""
+    for constant in graphs.constants(program.graph):
+        kind = array(constant).dtype.name
+        if (
+            kind in UNSUPPORTED
+            and len(constant.shape) == 2
+            and any(node.op in READERS for node in constant.outputs)
+        ):
+            raise SpikecError(
+                f"weight {constant.name!r} is {kind}",
+                where=str(program.source),
+                why="spikec compiles float32 models",
+                fix="export the model in float32",
+            )
+
+
+@compiler_pass(after=["check_precision"])
 def check_weights(program: Program) -> None:
     for constant in graphs.constants(program.graph):
         values = array(constant)
@@ -39,8 +59,10 @@ def check_weights(program: Program) -> None:
 
 
 def _is_mask(values: np.ndarray) -> bool:
-    """A constant additive mask: nothing but zeros and -Inf; or the lone infinity that masks and clips are made from."""
-    return bool(np.all((values == 0) | np.isneginf(values))) or (values.size == 1 and bool(np.isinf(values).all()))
+    """A constant additive mask (zeros and -Inf), or the lone infinity masks and clips are made of."""
+    return bool(np.all((values == 0) | np.isneginf(values))) or (
+        values.size == 1 and bool(np.isinf(values).all())
+    )
 
 
 @compiler_pass(after=["check_weights"])
@@ -52,12 +74,18 @@ def check_runs(program: Program, *, model: Path, feeds: list[Feed]) -> None:
         feed = {name: value[:, :SHORT] for name, value in feed.items()}
     outputs = session.run(None, feed)
     if any(np.issubdtype(o.dtype, np.floating) and np.isnan(o).any() for o in outputs):
-        raise SpikecError("the model itself gives NaN", where=str(program.source), fix="check the export against its framework")
+        raise SpikecError(
+            "the model itself gives NaN",
+            where=str(program.source),
+            fix="check the export against its framework",
+        )
     batched = {i.name for i in inputs if is_free(i, 0)}
     if not batched:
         return
     try:
-        session.run(None, {name: np.concatenate([v, v]) if name in batched else v for name, v in feed.items()})
+        session.run(
+            None, {name: np.concatenate([v, v]) if name in batched else v for name, v in feed.items()}
+        )
     except SpikecError as error:
         text = f"the model itself does not run at twice the batch: {error.why}"
         program.diagnostics.append(Diagnostic("warning", str(program.source), text))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
@@ -74,7 +76,7 @@ def _data_nodes(program: Program) -> set[int]:
     return reached
 
 
-def coverage(program: Program) -> dict[str, dict[str, int]]:
+def coverage(program: Program) -> dict[str, Any]:
     """Nodes and MACs by verdict, over the whole model; `dense_in_blocks` is what a spiking block still multiplies."""
     nodes, macs = dict.fromkeys(VERDICTS, 0), dict.fromkeys(VERDICTS, 0)
     for decision in program.decisions.values():

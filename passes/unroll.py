@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from spikec.custom_ops.oat_encode import spike_type
 from spikec.custom_ops.spec import DOMAIN
 from spikec.ir import graph as graphs
 from spikec.ir.pipeline import compiler_pass
@@ -41,11 +42,10 @@ def set_execution(graph: gs.Graph, execution: str) -> None:
 def _attributes(node: gs.Node, packed: bool) -> dict[str, int]:
     bits = node.attrs.get("bits", 0)
     if node.op == "OATEncode":
-        wide = (2**bits - 1) * node.attrs["ratio"] > np.iinfo(np.int16).max
-        code_type = onnx.TensorProto.INT32 if wide else onnx.TensorProto.INT16
+        loudest = node.attrs["ratio"] ** (node.attrs["ranges"] - 1)
         if packed:
-            return {"steps": 1, "radix": 2**bits, "to": code_type}
-        return {"steps": bits, "radix": 2, "to": onnx.TensorProto.INT8}
+            return {"steps": 1, "radix": 2**bits, "to": spike_type(loudest * (2**bits - 1))}
+        return {"steps": bits, "radix": 2, "to": spike_type(loudest)}
     if node.op in ("SpikeSoftmax", "SpikeRMSNorm", "SpikeLayerNorm"):
         return {"steps": 1, "radix": 2 ** (bits + 2)} if packed else {"steps": bits + 2, "radix": 2}
     if node.op == "SpikeFunction":

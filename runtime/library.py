@@ -14,7 +14,7 @@ NAME = "libspikec_ops.so"
 
 
 def path() -> Path | None:
-    """The built library, wherever the install put it (an editable install keeps it apart from the sources)."""
+    """The built library, wherever the install put it (an editable one keeps it apart from the sources)."""
     for folder in spikec.custom_ops.__path__:
         candidate = Path(folder) / NAME
         if candidate.is_file():

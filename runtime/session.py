@@ -1,24 +1,24 @@
-"""Sessions of a compiled folder: the spiking model in either execution, with or without the library, and the ANN."""
+"""Sessions of a compiled folder: the spiking model, packed or unrolled, native or not, and the ANN."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from spikec.ir import graph as graphs
-from spikec.ir.diagnostics import SpikecError
+from spikec.ir.diagnostics import SpikecError, reason
 from spikec.ir.inputs import Feed, ModelInput
-from spikec.ir.session import options, with_outputs
+from spikec.ir.session import Session, options, with_outputs
 
 from . import library
 
 FILES = {"packed": "model.onnx", "unrolled": "model.unrolled.onnx", "ann": "ann.onnx"}
+AGAIN = "run spikec compile again"
 
 
 class Compiled:
@@ -28,14 +28,32 @@ class Compiled:
         self.folder = Path(folder)
         report = self.folder / "report.json"
         if not report.is_file():
-            raise SpikecError("is not a compiled model", where=str(folder), why="it has no report.json", fix="run spikec compile first")
-        self.report: dict[str, Any] = json.loads(report.read_text())
-        self.inputs = [ModelInput(i["name"], np.dtype(i["dtype"]), tuple(i["shape"])) for i in self.report["inputs"]]
-        self.outputs: list[str] = self.report["outputs"]
+            raise SpikecError(
+                "is not a compiled model",
+                where=str(folder),
+                why="it has no report.json",
+                fix="run spikec compile first",
+            )
+        try:
+            self.report: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+            self.inputs = [
+                ModelInput(i["name"], np.dtype(i["dtype"]), tuple(i["shape"])) for i in self.report["inputs"]
+            ]
+            self.outputs: list[str] = self.report["outputs"]
+            self.vocabulary: int | None = self.report["vocabulary"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise SpikecError(
+                "is not a report of spikec", where=str(report), why=reason(error), fix=AGAIN
+            ) from error
 
     def session(
-        self, which: str = "packed", *, native: bool | None = None, outputs: list[str] | None = None, threads: int = 0
-    ) -> ort.InferenceSession:
+        self,
+        which: str = "packed",
+        *,
+        native: bool | None = None,
+        outputs: list[str] | None = None,
+        threads: int = 0,
+    ) -> Session:
         """An ONNX Runtime session of `which`: "packed", "unrolled" or "ann".
 
         `native` asks for the library (True), for function bodies (False), or for whichever there is (None).
@@ -43,7 +61,7 @@ class Compiled:
         """
         path = self.folder / FILES[which]
         if not path.is_file():
-            raise SpikecError("is missing", where=str(path), fix="compile the model again")
+            raise SpikecError("is missing", where=str(path), fix=AGAIN)
         settings = options()
         settings.intra_op_num_threads = threads
         if which != "ann" and native is not False:
@@ -53,12 +71,21 @@ class Compiled:
             elif native:
                 raise SpikecError("the native library cannot be used", why=why, fix="see spikec doctor")
         if outputs is None:
-            return _session(path, settings)
-        probe = with_outputs(path, outputs, self.folder / f".probe-{os.getpid()}.onnx")
+            return Session(path, settings, fix=AGAIN)
+        # Beside the model: ONNX Runtime 1.20 looks for external weights nowhere else.
+        probe = self.folder / f".probe-{os.getpid()}.onnx"
         try:
-            return _session(probe, settings)
+            with_outputs(path, outputs, probe)
+            return Session(probe, settings, where=str(path), fix=AGAIN)
+        except OSError as error:
+            raise SpikecError(
+                "cannot be written",
+                where=str(self.folder),
+                why=reason(error),
+                fix="copy the folder to where it can be written",
+            ) from error
         finally:
-            probe.unlink()
+            probe.unlink(missing_ok=True)
 
     def spike_trains(self) -> list[str]:
         """Names of all encoders' outputs, in graph order."""
@@ -66,27 +93,32 @@ class Compiled:
         return [node.output[0] for node in model.graph.node if node.op_type == "OATEncode"]
 
 
-def _session(path: Path, settings: ort.SessionOptions) -> ort.InferenceSession:
-    try:
-        return ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise SpikecError("ONNX Runtime cannot load it", where=str(path), why=str(error).splitlines()[0][:300]) from error
-
-
-def run(session: ort.InferenceSession, feed: Feed) -> dict[str, np.ndarray]:
-    """All outputs by name; ONNX Runtime's complaint becomes a SpikecError."""
+def run(session: Session, feed: Feed) -> dict[str, np.ndarray]:
+    """All outputs by name."""
     names = [o.name for o in session.get_outputs()]
-    try:
-        return dict(zip(names, session.run(names, feed), strict=True))
-    except Exception as error:
-        raise SpikecError("the model failed to run on this input", why=str(error).splitlines()[0][:300]) from error
+    return dict(zip(names, session.run(names, feed), strict=True))
 
 
-def generate(session: ort.InferenceSession, feed_tokens: Any, prompt: list[int], count: int, end: int | None = None) -> Iterator[int]:
+def generate(
+    session: Session,
+    feed_tokens: Callable[[np.ndarray], Feed],
+    prompt: list[int],
+    count: int,
+    *,
+    end: int | None = None,
+    vocabulary: int | None = None,
+) -> Iterator[int]:
     """Greedy continuation, token by token; the whole sequence is run again for each (no cache yet)."""
     ids = list(prompt)
     for _ in range(count):
         logits = session.run(None, feed_tokens(np.array([ids])))[0]
+        if logits.ndim != 3 or logits.shape[-1] != (vocabulary or logits.shape[-1]):
+            raise SpikecError(
+                "cannot continue a text",
+                where=session.where,
+                why=f"its output {list(logits.shape)} is not over the vocabulary",
+                fix="measure it with spikec verify --npz",
+            )
         token = int(np.argmax(logits[0, -1]))
         if token == end:
             return

@@ -23,7 +23,9 @@ INTERNAL_ERROR = 70
 
 def parser(chosen: str | None) -> argparse.ArgumentParser:
     """Only the chosen command's module is imported, so that --version and --help answer at once."""
-    top = argparse.ArgumentParser(prog="spikec", description="Compiles an LLM exported to ONNX into a spiking LLM in ONNX.")
+    top = argparse.ArgumentParser(
+        prog="spikec", description="Compiles an LLM exported to ONNX into a spiking LLM in ONNX."
+    )
     top.add_argument("--version", action="version", version=f"spikec {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():

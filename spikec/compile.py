@@ -1,4 +1,4 @@
-"""The one function: a model in, a folder out. Everything is written beside the target and moved there at the end."""
+"""The one function: a model in, a folder out, written beside its place and moved there when complete."""
 
 from __future__ import annotations
 
@@ -17,25 +17,30 @@ import numpy as np
 
 from . import report
 from .ir import graph as graphs
-from .ir import pipeline
-from .ir.diagnostics import SpikecError
-from .ir.inputs import Feed, describe, feed_tokens, token_input
+from .ir import pipeline, region
+from .ir.diagnostics import SpikecError, reason
+from .ir.inputs import Feed, describe, feed_windows, fixed_tokens, token_input
 from .ir.program import Program
 from .ir.weights import DataFile
 from .passes import unroll
 from .passes.methods import METHODS
 
 RECOGNISE = (
-    "fold_constants", "split_gemm", "recognise_activations", "recognise_norms", "recognise_softmax", "recognise_products",
-    "recognise_attention", "recognise_rope", "recognise_blocks", "count_macs", "classify",
+    "fold_constants", "split_gemm", "recognise_activations", "recognise_norms", "recognise_softmax",
+    "recognise_products", "recognise_attention", "recognise_rope", "recognise_blocks", "count_macs",
+    "classify",
 )  # fmt: skip
-FRONT = ("check_weights", "check_runs", *RECOGNISE)
+FRONT = ("check_precision", "check_weights", "check_runs", *RECOGNISE)
 BACK = (
-    "observe", "choose_thresholds", "spike_linear", "spike_products", "spike_softmax", "spike_norms", "spike_activations",
-    "unroll",
+    "observe", "choose_thresholds", "spike_linear", "spike_products", "spike_softmax", "spike_norms",
+    "spike_activations", "unroll",
 )  # fmt: skip
+FILES = {"model.onnx", "model.unrolled.onnx", "ann.onnx", "weights.bin", "report.json", "tokenizer.json"}
+"""What a compiled folder holds, and nothing else: only such a folder is overwritten."""
+RESHAPING = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Clip", "Flatten"}
 SAMPLED_LENGTH = 64
-SAMPLED_BATCH = 8
+SAMPLED_SHARES = (1, 1, 1, 1, 0.5, 0.1, 0.03, 0)
+"""How much of each sampled sequence is no padding: attention over few tokens averages less, values grow."""
 WEIGHTS = ("fp32", "int8")
 TIMESTEPS = range(2, 17)
 
@@ -53,17 +58,26 @@ class Settings:
     def check(self) -> None:
         """Raises SpikecError for a value outside what spikec does."""
         if self.method not in METHODS:
-            raise SpikecError(f"unknown method {self.method!r}", fix=f"choose one of {', '.join(METHODS)}")
+            raise SpikecError(
+                f"unknown method {self.method!r}", where="--method", fix=f"choose one of {', '.join(METHODS)}"
+            )
         if self.timesteps is not None and self.timesteps not in TIMESTEPS:
             raise SpikecError(
-                f"T = {self.timesteps} timesteps cannot be had", why="a spike train's code has 2 to 16 binary digits", fix="choose -T 2 to 16"
+                f"{self.timesteps} timesteps cannot be had",
+                where="--timesteps",
+                why="a spike train's code has 2 to 16 binary digits",
+                fix="choose -T 2 to 16",
             )
         if self.weights not in WEIGHTS:
-            raise SpikecError(f"unknown weights {self.weights!r}", fix=f"choose one of {', '.join(WEIGHTS)}")
+            raise SpikecError(
+                f"unknown weights {self.weights!r}",
+                where="--weights",
+                fix=f"choose one of {', '.join(WEIGHTS)}",
+            )
 
 
 def compile_model(
-    model: str | Path,
+    model: str | Path | Program,
     out: str | Path,
     settings: Settings | None = None,
     *,
@@ -79,11 +93,8 @@ def compile_model(
     """
     settings = settings or Settings()
     settings.check()
-    out = Path(out)
-    if out.exists() and not _is_ours(out):
-        raise SpikecError("already exists and is not a compiled model", where=str(out), fix="choose another folder with -o")
-    started = time.perf_counter()
-    program = Program.load(model)
+    target = check_target(out)
+    program = model if isinstance(model, Program) else Program.load(model)
     method = METHODS[settings.method]
     program.settings |= {
         "method": method,
@@ -94,38 +105,58 @@ def compile_model(
         "vocabulary": vocabulary_size(program),
         "calibration": "given inputs" if feeds else "token ids sampled from the model's vocabulary",
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        data = DataFile(stage / "weights.bin")
-        ann = stage / "ann.onnx"
-        graphs.save(program.graph, ann, data)
-        watchers = [pipeline.Stopwatch(), *instruments]
-        feeds = feeds or sample_feeds(program, settings.seed)
-        options: dict[str, Any] = {
-            "model": ann,
-            "feeds": feeds,
-            "progress": progress,
-            "timesteps": program.settings["timesteps"],
-            "weights": settings.weights,
-        }
-        pipeline.run(program, FRONT, options, watchers)
-        check_convertible(program)
-        pipeline.run(program, BACK, options, watchers)
-        for name in unroll.EXECUTIONS:
-            unroll.set_execution(program.graph, name)
-            graphs.save(program.graph, stage / _file(name), data, program.functions.values())
-        unroll.set_execution(program.graph, settings.execution)
-        data.close()
-        if tokenizer is not None:
-            shutil.copyfile(tokenizer, stage / "tokenizer.json")
-        program.settings["seconds"] = round(time.perf_counter() - started, 2)
-        program.settings["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        (stage / "report.json").write_text(json.dumps(report.as_json(program), indent=1))
-        _move(stage, out)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        stage = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=_existing(target)))
+        try:
+            _compile(program, stage, settings, feeds, [pipeline.Stopwatch(), *instruments], progress)
+            if tokenizer is not None:
+                shutil.copyfile(tokenizer, stage / "tokenizer.json")
+            (stage / "report.json").write_text(json.dumps(report.as_json(program), indent=1))
+            _move(stage, target)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+    except OSError as error:
+        raise SpikecError(
+            "cannot write the compiled model",
+            where=str(out),
+            why=reason(error),
+            fix="free space there, or choose another folder with -o",
+        ) from error
+    program.settings["seconds"] = round(time.perf_counter() - program.started, 2)
+    program.settings["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     return program
+
+
+def _compile(
+    program: Program,
+    stage: Path,
+    settings: Settings,
+    feeds: list[Feed] | None,
+    watchers: list[pipeline.Instrument],
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Every pass, with the original and the spiking models written into `stage`."""
+    if not feeds and token_input(describe(program.graph)) is None:
+        pipeline.run(program, RECOGNISE, {})
+        check_convertible(program)  # whatever its inputs are, a model without a transformer is told so first
+    data = DataFile(stage / "weights.bin")
+    ann = stage / "ann.onnx"
+    graphs.save(program.graph, ann, data)
+    options: dict[str, Any] = {
+        "model": ann,
+        "feeds": feeds or sample_feeds(program, settings.seed),
+        "progress": progress,
+        "timesteps": program.settings["timesteps"],
+        "weights": settings.weights,
+    }
+    pipeline.run(program, FRONT, options, watchers)
+    check_convertible(program)
+    pipeline.run(program, BACK, options, watchers)
+    for name in unroll.EXECUTIONS:
+        unroll.set_execution(program.graph, name)
+        graphs.save(program.graph, stage / _file(name), data, program.functions.values())
+    unroll.set_execution(program.graph, settings.execution)
+    data.close()
 
 
 def _file(execution: str) -> str:
@@ -134,23 +165,32 @@ def _file(execution: str) -> str:
 
 def sample_feeds(program: Program, seed: int) -> list[Feed]:
     """Calibration inputs without data: token ids drawn from the embedding table's rows."""
-    inputs = describe(program.graph)
-    if token_input(inputs) is None:
-        feed_tokens(inputs, np.zeros((1, 1)))
-    vocabulary = vocabulary_size(program)
-    rng = np.random.default_rng(seed)
-    ids = rng.integers(0, vocabulary or 2, (SAMPLED_BATCH, SAMPLED_LENGTH))
-    return [feed_tokens(inputs, row[None]) for row in ids]
+    inputs, vocabulary = describe(program.graph), program.settings["vocabulary"]
+    if vocabulary is None and token_input(inputs) is not None:
+        raise SpikecError(
+            "cannot tell how many tokens the model knows",
+            where=str(program.source),
+            why=f"no table is looked up by {token_input(inputs)!r}",
+            fix="give calibration inputs with --data TEXT or --npz FILE",
+        )
+    batch, length = fixed_tokens(inputs)
+    shape = (len(SAMPLED_SHARES) * (batch or 1), length or SAMPLED_LENGTH)
+    feeds = feed_windows(inputs, np.random.default_rng(seed).integers(0, vocabulary or 1, shape))
+    for feed, share in zip(feeds, SAMPLED_SHARES, strict=True):
+        if "attention_mask" in feed:
+            feed["attention_mask"][:, max(1, int(share * shape[1])) :] = 0
+    return feeds
 
 
 def vocabulary_size(program: Program) -> int | None:
-    """Rows of the table that the token input looks up."""
+    """Rows of the table that the token input looks up, if need be after a cast or a reshape."""
     name = token_input(describe(program.graph))
-    tensor = next((t for t in program.graph.inputs if t.name == name), None)
-    if tensor is None:
-        return None
-    tables = [node.inputs[0] for node in tensor.outputs if node.op == "Gather" and len(node.inputs[0].shape or ()) == 2]
-    return int(tables[0].shape[0]) if tables else None
+    ids = next((t for t in program.graph.inputs if t.name == name), None)
+    for tensor in region.descendants(ids, 4, RESHAPING) if ids is not None else ():
+        for node in tensor.outputs:
+            if node.op == "Gather" and node.inputs[1] is tensor and len(node.inputs[0].shape or ()) == 2:
+                return int(node.inputs[0].shape[0])
+    return None
 
 
 def check_convertible(program: Program) -> None:
@@ -166,12 +206,44 @@ def check_convertible(program: Program) -> None:
         )
 
 
-def _is_ours(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / "report.json").is_file() or not any(folder.iterdir()))
+def check_target(out: str | Path) -> Path:
+    """The folder to write, resolved; raises SpikecError when something else is there or nothing can be."""
+    target = Path(out).resolve()
+    if target.is_dir():
+        names = {path.name for path in target.iterdir()}
+        if names and not ("report.json" in names and names <= FILES):
+            raise SpikecError(
+                "already exists and is not a compiled model",
+                where=str(out),
+                why=f"it holds {min(names - FILES, default='no report.json')}",
+                fix="choose another folder with -o",
+            )
+    elif target.exists():
+        raise SpikecError("is a file, not a folder", where=str(out), fix="choose another folder with -o")
+    parent = _existing(target)
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise SpikecError(
+            "cannot be written",
+            where=str(out),
+            why=f"{parent} is no writable folder",
+            fix="choose another folder with -o",
+        )
+    return target
+
+
+def _existing(target: Path) -> Path:
+    """The nearest folder above that is there: a stage in it leaves nothing behind when it fails."""
+    return next(folder for folder in target.parents if folder.exists())
 
 
 def _move(stage: Path, out: Path) -> None:
+    """Puts the finished folder in place; an older compile is only removed once the new one stands there."""
     os.chmod(stage, 0o755)
+    out.parent.mkdir(parents=True, exist_ok=True)
     if out.exists():
-        shutil.rmtree(out)
-    stage.rename(out)
+        old = stage.with_name(f"{stage.name}-old")
+        out.rename(old)
+        stage.rename(out)
+        shutil.rmtree(old)
+    else:
+        stage.rename(out)

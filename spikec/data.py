@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from . import text
 from .compile import vocabulary_size
-from .ir.diagnostics import SpikecError
-from .ir.inputs import Feed, ModelInput, describe, feed_arrays, feed_tokens
+from .ir.diagnostics import SpikecError, reason
+from .ir.inputs import Feed, ModelInput, describe, feed_arrays, feed_windows, fixed_tokens
 from .ir.program import Program
 
 
@@ -22,44 +23,73 @@ def find_tokenizer(given: Path | None, beside: Path) -> Path | None:
     if path.is_file():
         return path
     if given is not None:
-        raise SpikecError("no tokenizer here", where=str(path), fix="give a tokenizer.json or the folder that holds it")
+        raise SpikecError(
+            "no such tokenizer", where=str(path), fix="give a tokenizer.json or the folder that holds it"
+        )
     return None
 
 
 def calibration_feeds(
-    model: str, data: Path | None, npz: Path | None, tokenizer: Path | None, tokens: int, context: int
+    program: Program, data: Path | None, npz: Path | None, tokenizer: Path | None, tokens: int, context: int
 ) -> list[Feed] | None:
-    """Calibration inputs, or None to let the compiler sample its own. The tokenizer is checked against the model."""
-    if npz is None and tokenizer is None and data is None:
-        return None
-    program = Program.load(model)
+    """Calibration inputs, or None to let the compiler sample its own. A tokenizer must fit in any case."""
     inputs = describe(program.graph)
+    if tokenizer is not None:
+        text.check_vocabulary(text.load_tokenizer(tokenizer), vocabulary_size(program), str(tokenizer))
     if npz is not None:
         return [read_arrays(inputs, npz)]
-    if tokenizer is None:
-        raise SpikecError("a text needs a tokenizer", where=str(data), fix="give --tokenizer, or put tokenizer.json beside the model")
-    vocabulary = vocabulary_size(program)
-    text.check_vocabulary(text.load_tokenizer(tokenizer), vocabulary)
     return token_feeds(inputs, data, tokenizer, tokens, context) if data is not None else None
 
 
-def token_feeds(inputs: list[ModelInput], data: Path, tokenizer: Path, tokens: int, context: int) -> list[Feed]:
-    """One feed a window of `context` tokens."""
+def token_feeds(
+    inputs: list[ModelInput], data: Path, tokenizer: Path | None, tokens: int, context: int
+) -> list[Feed]:
+    """Feeds of windows of `context` tokens, or of the length the model was exported for."""
+    if tokenizer is None:
+        raise SpikecError(
+            "a text needs a tokenizer",
+            where=str(data),
+            fix="give --tokenizer DIR, or put tokenizer.json beside the model",
+        )
     if tokens < 2 or context < 2:
-        raise SpikecError("needs at least two tokens and a context of two", fix="raise --tokens and --context")
+        raise SpikecError("must be two or more", where="--tokens and --context", fix="raise them")
     ids = text.encode_file(text.load_tokenizer(tokenizer), data, tokens)
-    return [feed_tokens(inputs, window[None]) for window in text.windows(ids, context)]
+    length = fixed_tokens(inputs)[1]
+    if len(ids) < (length or 2):
+        raise SpikecError(
+            f"gives only {len(ids)} tokens",
+            where=str(data),
+            why=f"the model needs {length or 2} or more",
+            fix="give a longer text",
+        )
+    return feed_windows(inputs, text.windows(ids, length or context))
 
 
 def read_arrays(inputs: list[ModelInput], path: Path) -> Feed:
     """A feed from an .npz file."""
     if not path.is_file():
-        raise SpikecError("no such file", where=str(path))
+        raise SpikecError("no such .npz file", where=str(path), fix="write one with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             loaded = {name: arrays[name] for name in arrays.files}
-    except (ValueError, zipfile.BadZipFile, OSError, AttributeError) as error:
-        raise SpikecError("is not an .npz file of plain arrays", where=str(path), why=str(error)) from error
-    if not loaded or any(array.size == 0 for array in loaded.values()):
-        raise SpikecError("holds no data", where=str(path))
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise SpikecError(
+            "is not an .npz file of plain arrays",
+            where=str(path),
+            why=reason(error),
+            fix="write it with numpy.savez",
+        ) from error
+    for name, values in loaded.items():
+        if values.size == 0:
+            raise SpikecError(f"array {name!r} is empty", where=str(path), fix="give at least one input")
+        if np.issubdtype(values.dtype, np.floating) and np.isnan(values).any():
+            raise SpikecError(f"array {name!r} holds NaN", where=str(path), fix="give numbers")
     return feed_arrays(inputs, loaded, str(path))

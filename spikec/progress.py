@@ -13,7 +13,9 @@ class Progress:
     """A pipeline instrument and a callback for long steps, drawn as one bar."""
 
     def __init__(self) -> None:
-        self.bar = tqdm(total=1, file=sys.stderr, disable=None, leave=False, bar_format="{desc:<34}{bar:30} {elapsed}")
+        self.bar = tqdm(
+            total=1, file=sys.stderr, disable=None, leave=False, bar_format="{desc:<34}{bar:30} {elapsed}"
+        )
 
     def before(self, program: Program, name: str, index: int, count: int) -> None:
         self.bar.reset(total=count)

@@ -1,4 +1,4 @@
-"""What a user reads of a compile, as JSON and as text: pure functions of Program, so no two reports disagree."""
+"""What a user reads of a compile, as JSON and text: pure functions of Program, so no two reports disagree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCHEMA = 1
 
 
 def as_json(program: Program) -> dict[str, Any]:
-    """Everything that is known of the compile, without machine paths."""
+    """All that is known of the result, and nothing of the run: same input and flags, same bytes."""
     settings = program.settings
     method = settings["method"]
     return {
@@ -28,7 +28,9 @@ def as_json(program: Program) -> dict[str, Any]:
         "weights": settings["weights"],
         "execution": settings["execution"],
         "calibration": settings["calibration"],
-        "inputs": [{"name": i.name, "dtype": str(i.dtype), "shape": list(i.shape)} for i in describe(program.graph)],
+        "inputs": [
+            {"name": i.name, "dtype": str(i.dtype), "shape": list(i.shape)} for i in describe(program.graph)
+        ],
         "outputs": [o.name for o in program.graph.outputs],
         "vocabulary": settings.get("vocabulary"),
         "found": found(program),
@@ -36,20 +38,27 @@ def as_json(program: Program) -> dict[str, Any]:
         "blocks": 1 + max((f.block for f in program.findings), default=-1),
         "block_outputs": block_outputs(program),
         "sites": {
-            name: {**asdict(program.thresholds[name]), **site.summary()} for name, site in program.statistics["sites"].items()
+            name: {**asdict(program.thresholds[name]), **site.summary()}
+            for name, site in program.statistics["sites"].items()
         },
         "decisions": [asdict(d) for d in program.decisions.values()],
         "certificates": [{**asdict(c), "holds": c.holds} for c in program.certificates],
         "diagnostics": [asdict(d) for d in program.diagnostics],
+    }
+
+
+def costs(program: Program) -> dict[str, Any]:
+    """What the run took; printed, and never written beside the model."""
+    return {
+        "seconds": program.settings["seconds"],
+        "peak_mb": program.settings["peak_mb"],
         "passes": program.timings,
-        "seconds": settings.get("seconds"),
-        "peak_mb": settings.get("peak_mb"),
     }
 
 
 FOUND = (
-    "attention", "softmax", "layernorm", "rmsnorm", "gelu_erf", "gelu_tanh", "quick_gelu", "silu", "relu", "rope", "linear",
-    "matmul_dynamic", "other_linear", "embedding", "residual",
+    "attention", "softmax", "layernorm", "rmsnorm", "gelu_erf", "gelu_tanh", "quick_gelu", "silu", "relu",
+    "rope", "linear", "matmul_dynamic", "other_linear", "embedding", "residual",
 )  # fmt: skip
 MERGED = {"qk": "matmul_dynamic", "av": "matmul_dynamic", "head": "other_linear"}
 
@@ -69,8 +78,8 @@ def as_text(program: Program, out: str) -> str:
         f"{settings['weights']} weights, calibrated on {settings['calibration']})",
         "recognised  " + ", ".join(f"{n} {kind}" for kind, n in found(program).items() if n),
         *(
-            f"{verdict:<10}  {cover['nodes'][verdict]:>5} nodes  {100 * cover['macs'][verdict] / total:6.2f} % of MACs"
-            for verdict in cover["nodes"]
+            f"{verdict:<10}  {nodes:>5} nodes  {100 * cover['macs'][verdict] / total:6.2f} % of MACs"
+            for verdict, nodes in cover["nodes"].items()
         ),
         f"{cover['dense_macs_in_blocks']} dense MACs left inside blocks; "
         f"{sum(c.holds for c in program.certificates)} of {len(program.certificates)} rewrites certified",
@@ -81,7 +90,7 @@ def as_text(program: Program, out: str) -> str:
 
 
 def block_outputs(program: Program) -> dict[str, str]:
-    """The last residual sum (or norm after it) of every block: where ANN and SNN are compared layer by layer."""
+    """The last residual sum (or norm after it) of every block: where ANN and SNN are compared."""
     last: dict[str, str] = {}
     for finding in program.of("residual"):
         if finding.block >= 0:

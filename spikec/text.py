@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from .ir.diagnostics import SpikecError
+from .ir.diagnostics import SpikecError, reason
+from .ir.inputs import feed_tokens, fixed_tokens
+from .ir.session import Session
+from .runtime.session import Compiled, generate
+
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+"""What decoding gives for the bytes of a character whose last token is still to come."""
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -15,22 +23,39 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     path = Path(path)
     file = path / "tokenizer.json" if path.is_dir() else path
     if not file.is_file():
-        raise SpikecError("no tokenizer here", where=str(file), fix="give the folder that holds tokenizer.json with --tokenizer")
+        raise SpikecError(
+            "no tokenizer here",
+            where=str(file),
+            fix="give the folder that holds tokenizer.json with --tokenizer",
+        )
     try:
-        return Tokenizer.from_file(str(file))
+        tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:
-        raise SpikecError("is not a tokenizer file", where=str(file), why=str(error)[:200]) from error
+        raise SpikecError(
+            "is not a tokenizer file",
+            where=str(file),
+            why=reason(error),
+            fix="give a tokenizer.json of the tokenizers library",
+        ) from error
+    tokenizer.no_padding()  # as sentence encoders have it set, it would cut a text after its first 128 tokens
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def encode_file(tokenizer: Tokenizer, path: str | Path, limit: int | None = None) -> np.ndarray:
     """Token ids of a text file, at most `limit` of them."""
     path = Path(path)
     if not path.is_file():
-        raise SpikecError("no such text file", where=str(path))
+        what = "is a folder, not a text file" if path.is_dir() else "no such text file"
+        raise SpikecError(what, where=str(path), fix="give the path of a plain text")
     try:
         text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise SpikecError("is not UTF-8 text", where=str(path), why=str(error)) from error
+        if "\0" in text:
+            raise ValueError("it holds NUL bytes")
+    except ValueError as error:
+        raise SpikecError(
+            "is not UTF-8 text", where=str(path), why=reason(error), fix="give plain text in UTF-8"
+        ) from error
     if not text.strip():
         raise SpikecError("is empty", where=str(path), fix="give a text of at least a few hundred words")
     if limit is not None:
@@ -39,23 +64,45 @@ def encode_file(tokenizer: Tokenizer, path: str | Path, limit: int | None = None
     return ids if limit is None else ids[:limit]
 
 
-def check_vocabulary(tokenizer: Tokenizer, vocabulary: int | None) -> None:
+def check_vocabulary(tokenizer: Tokenizer, vocabulary: int | None, where: str) -> None:
     """Raises SpikecError when the tokenizer makes ids that the model's table does not have."""
-    size = tokenizer.get_vocab_size(with_added_tokens=True)
-    if vocabulary is not None and size > vocabulary:
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if vocabulary is not None and largest >= vocabulary:
         raise SpikecError(
             "tokenizer and model do not belong together",
-            why=f"the tokenizer has {size} entries, the model's table {vocabulary}",
+            where=where,
+            why=f"the tokenizer gives ids up to {largest}, the model's table has {vocabulary} rows",
             fix="give the tokenizer the model was trained with",
         )
 
 
 def windows(ids: np.ndarray, length: int) -> np.ndarray:
-    """`[count, length]`: consecutive windows that do not overlap; one shorter window when the text is short."""
-    if len(ids) < 2:
-        raise SpikecError("the text gives fewer than two tokens", fix="give a longer text")
+    """`[count, length]`: consecutive windows without overlap; one shorter window when the text is short."""
     length = min(length, len(ids))
     return ids[: len(ids) // length * length].reshape(-1, length)
+
+
+def continuation(
+    compiled: Compiled, session: Session, tokenizer: Tokenizer, prompt: str, count: int
+) -> Iterator[str]:
+    """The prompt and its greedy continuation, piece by piece as it comes."""
+    ids = tokenizer.encode(prompt).ids
+    if fixed_tokens(compiled.inputs)[1] is not None:
+        raise SpikecError(
+            "cannot continue a text",
+            where=str(compiled.folder),
+            why="the model takes a fixed number of tokens",
+            fix="export it with a free length",
+        )
+    shown = ""
+    feed, stop = partial(feed_tokens, compiled.inputs), end_token(tokenizer)
+    for token in generate(session, feed, ids, count, end=stop, vocabulary=compiled.vocabulary):
+        ids.append(token)
+        known = tokenizer.decode(ids).rstrip(UNFINISHED)
+        if known.startswith(shown):
+            yield known[len(shown) :]
+            shown = known
+    yield tokenizer.decode(ids)[len(shown) :]
 
 
 END_TOKENS = ("<|endoftext|>", "<|im_end|>", "</s>", "<|end_of_text|>", "<eos>")

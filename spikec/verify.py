@@ -26,11 +26,14 @@ def verify(
     native: bool | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Perplexity of both (when the output is over the vocabulary), KL(ANN‖SNN) in nats a token, top-1 agreement,
-    cosine of the outputs, cosine of every block's output with the worst one, and the comparison of executions."""
+    """Perplexity of both (when the output is over the vocabulary), KL(ANN‖SNN) in nats a token, top-1
+    agreement, cosine of the outputs and of every block, the worst block, and the comparison of executions."""
     blocks = compiled.report["block_outputs"]
     names = list(blocks.values())
-    ann, snn = compiled.session("ann", outputs=names), compiled.session("packed", native=native, outputs=names)
+    ann, snn = (
+        compiled.session("ann", outputs=names),
+        compiled.session("packed", native=native, outputs=names),
+    )
     tokens, output = token_input(compiled.inputs), compiled.outputs[0]
     vocabulary = compiled.report.get("vocabulary")
     score, layers = Score(), {name: Cosine() for name in names}
@@ -46,10 +49,13 @@ def verify(
         if progress:
             progress(index + 1, len(feeds))
     cosines = {block: layers[name].value for block, name in blocks.items()}
+    ann_perplexity, snn_perplexity = score.perplexity(0), score.perplexity(1)
     result: dict[str, Any] = {
-        "ann": {"perplexity": score.perplexity(0)},
-        "snn": {"perplexity": score.perplexity(1)},
-        "perplexity_change": score.perplexity(1) / score.perplexity(0) - 1 if score.targets else None,
+        "ann": {"perplexity": ann_perplexity},
+        "snn": {"perplexity": snn_perplexity},
+        "perplexity_change": snn_perplexity / ann_perplexity - 1
+        if ann_perplexity and snn_perplexity
+        else None,
         "kl": score.kl / score.rows if score.rows else None,
         "top1_agreement": score.agree / score.rows if score.rows else None,
         "cosine": min(c.value for c in ends.values()),
@@ -81,7 +87,11 @@ class Cosine:
 
     @property
     def value(self) -> float:
-        return self.dot / math.sqrt(self.left * self.right) if self.left and self.right else float(self.left == self.right)
+        return (
+            self.dot / math.sqrt(self.left * self.right)
+            if self.left and self.right
+            else float(self.left == self.right)
+        )
 
 
 class Score:
@@ -115,12 +125,14 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 def shorten(feed: Feed, tokens: int) -> Feed:
     """The first `tokens` of every two-dimensional integer input."""
-    return {k: v[:, :tokens] if v.ndim == 2 and np.issubdtype(v.dtype, np.integer) else v for k, v in feed.items()}
+    return {
+        k: v[:, :tokens] if v.ndim == 2 and np.issubdtype(v.dtype, np.integer) else v for k, v in feed.items()
+    }
 
 
 def compare_executions(compiled: Compiled, feed: Feed, native: bool | None = None) -> dict[str, Any]:
-    """Every code of every encoder, unrolled against packed, and the outputs. `unexplained` counts codes that differ
-    although their encoder's two inputs are not within float32 rounding of each other: it must be 0."""
+    """Every code of every encoder, unrolled against packed, and the outputs. `unexplained` counts codes that
+    differ although their encoder's two inputs are not within float32 rounding of each other: it must be 0."""
     trains = compiled.spike_trains()
     sources = [name.removesuffix("/spikes") for name in trains]
     known = [name for name in dict.fromkeys(sources)]
@@ -158,13 +170,19 @@ def as_text(result: dict[str, Any]) -> str:
             f"KL              {result['kl']:.3e} nats a token",
             f"top-1 agreement {100 * result['top1_agreement']:.2f} %",
         ]
-    lines.append(f"output          cosine {result['cosine']:.7f}, largest difference {result['max_difference']:.3g}")
+    lines.append(
+        f"output          cosine {result['cosine']:.7f}, largest difference {result['max_difference']:.3g}"
+    )
     if result["worst_block"] is not None:
         worst = result["worst_block"]
-        lines.append(f"worst block     {worst} of {len(result['blocks'])}: cosine {result['blocks'][worst]:.7f}")
+        lines.append(
+            f"worst block     {worst} of {len(result['blocks'])}: cosine {result['blocks'][worst]:.7f}"
+        )
     if "unrolled" in result:
         u = result["unrolled"]
-        verdict = "bit-identical" if u["bit_identical"] else f"largest difference {u['max_output_difference']:.2e}"
+        verdict = (
+            "bit-identical" if u["bit_identical"] else f"largest difference {u['max_output_difference']:.2e}"
+        )
         lines.append(
             f"unrolled=packed {verdict}; {u['different_codes']} of {u['codes']} codes differ, "
             f"{u['unexplained_codes']} beyond rounding ({u['tokens']} tokens)"

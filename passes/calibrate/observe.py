@@ -16,7 +16,7 @@ from spikec.ir.weights import array
 
 from .statistics import SiteStatistics
 
-SITES_PER_RUN = 64
+SITES_PER_RUN = 256
 """Sites fetched in one run of the model: bounds memory at the price of running it again."""
 
 

@@ -11,6 +11,8 @@ SHIFT = 23 - MANTISSA_BITS
 BINS = 1 << (8 + MANTISSA_BITS)
 """64 bins an octave over the whole float32 range: 1 % wide, so quantisation error can be read off the histogram."""
 
+LARGEST_SAMPLE = 1 << 20
+"""Values of one tensor that enter the histogram (every n-th row of a larger one); maxima see them all."""
 CHANNEL_RATIO = 6.0
 TOKEN_RATIO = 20.0
 
@@ -40,9 +42,9 @@ class SiteStatistics:
     def add(self, x: np.ndarray) -> None:
         magnitude = np.abs(np.ascontiguousarray(x, np.float32))
         rows = magnitude.reshape(-1, magnitude.shape[-1])
-        bins = rows.view(np.uint32) >> SHIFT
-        importance = None if self.weight is None else np.broadcast_to(self.weight, rows.shape).reshape(-1)
-        self.histogram += np.bincount(bins.reshape(-1), importance, minlength=BINS)
+        counted = rows[:: max(1, rows.size // LARGEST_SAMPLE)]
+        bins = (counted.view(np.uint32) >> SHIFT).reshape(-1)
+        self.histogram += np.bincount(bins, self._importance(counted), minlength=BINS)
         self.negative |= bool(x.size and x.min() < 0)
         self.count += rows.size
         if self.weight is None:
@@ -53,6 +55,18 @@ class SiteStatistics:
         self.channel_max = seen if self.channel_max is None else np.maximum(self.channel_max, seen)
         self.outlier_tokens += int((row_max > TOKEN_RATIO * np.quantile(row_max, 0.99)).sum()) if len(rows) > 1 else 0
         self.tokens += len(rows)
+
+    def _importance(self, rows: np.ndarray) -> np.ndarray | None:
+        """Each value's weight: its channel's importance, over the row's energy where that is far above the median's.
+
+        A massive token's residual is as large as its activations, so the same relative error costs it no more than
+        it costs any other token; without this the one token on position 0 would set the step for all the rest.
+        """
+        if self.weight is None:
+            return None
+        energy = (rows.astype(np.float64) ** 2) @ self.weight
+        calm = 1 / (1 + energy / max(float(np.median(energy)), 1e-30))
+        return np.asarray(calm[:, None] * self.weight).reshape(-1)
 
     @property
     def largest(self) -> float:

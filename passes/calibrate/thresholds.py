@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,20 +12,29 @@ from spikec.ir.program import Program
 from .statistics import SiteStatistics, bin_values
 
 LARGEST_LOG_RATIO = 6
-"""A spike of the outlier range weighs at most 64, so that a signed spike fits int8."""
-STEPS_TRIED = np.exp2(np.linspace(-3.0, 0.5, 57))
+"""Spikes of one range weigh at most 64 times those of the next finer one, so that with two ranges they fit int8."""
+GAP = 2.0
+"""A third range must cut the squared error by this factor to be worth its heavier spikes."""
+STRETCHES = np.exp2(np.linspace(0.0, 0.5, 9))
 HEADROOM = 1.25
-"""The outlier range reaches this far beyond the largest value seen."""
+"""The coarsest range reaches this far beyond the largest value seen."""
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """One encoder: code step Δ (`scale`), outlier range `ratio` times coarser, and the relative error expected."""
+    """One encoder: code step Δ (`scale`), ranges each `ratio` times coarser than the one before, the relative squared
+    error expected, and the share of values beyond the first range (both weighted like the site's histogram)."""
 
     scale: float
     ratio: int
+    ranges: int
     relative_error: float
     outliers: float
+
+    @property
+    def weights(self) -> list[int]:
+        """What a spike of each range weighs, in steps Δ."""
+        return [self.ratio**order for order in range(self.ranges)]
 
 
 @compiler_pass(after=["observe"])
@@ -36,33 +45,39 @@ def choose_thresholds(program: Program, *, timesteps: int = 16) -> None:
 
 
 def choose(site: SiteStatistics, bits: int) -> Threshold:
-    """The (Δ, ratio) of least mean squared error whose outlier range covers HEADROOM times the maximum."""
+    """The Threshold of least mean squared error whose coarsest range covers HEADROOM times the maximum."""
     levels = 2**bits - 1
     used = np.flatnonzero(site.histogram)
     used = used[used > 0]
     if not used.size:
-        return Threshold(1.0 / levels, 1, 0.0, 0.0)
+        return Threshold(1.0 / levels, 1, 1, 0.0, 0.0)
     values, counts = bin_values()[used], site.histogram[used]
-    energy = float((values**2 * counts).sum())
     reach = site.largest * HEADROOM / levels
-    best: Threshold | None = None
-    for log_ratio in range(LARGEST_LOG_RATIO + 1):
-        ratio = 2**log_ratio
-        scales = reach / ratio * (STEPS_TRIED[STEPS_TRIED >= 1.0] if log_ratio else np.ones(1))
-        for scale in scales:
-            error, outliers = _squared_error(values, counts, float(scale), ratio, levels)
-            if best is None or error / energy < best.relative_error:
-                best = Threshold(float(np.float32(scale)), ratio, error / energy, outliers / counts.sum())
-    assert best is not None
-    return best
+    best = [_best(values, counts, levels, reach, ranges) for ranges in (1, 2, 3)]
+    two = min(best[:2], key=lambda t: t.relative_error)
+    return best[2] if best[2].relative_error * GAP < two.relative_error else two
 
 
-def _squared_error(values: np.ndarray, counts: np.ndarray, scale: float, ratio: int, levels: int) -> tuple[float, float]:
-    """(Σ counts·error², Σ counts in the outlier range): uniform rounding noise, exact below four steps."""
-    z = values / scale
-    outlier = z >= levels + 0.5
-    step = np.where(outlier, scale * ratio, scale)
-    noise = np.where(z < 4, ((np.floor(z + 0.5) - z) * scale) ** 2, step**2 / 12)
-    top = scale * ratio * levels
+def _best(values: np.ndarray, counts: np.ndarray, levels: int, reach: float, ranges: int) -> Threshold:
+    tried = []
+    for log_ratio in range(1, LARGEST_LOG_RATIO + 1) if ranges > 1 else [0]:
+        for stretch in STRETCHES if ranges > 1 else [1.0]:
+            scale = float(np.float32(reach * stretch / 2 ** (log_ratio * (ranges - 1))))
+            tried.append(_evaluate(values, counts, levels, Threshold(scale, 2**log_ratio, ranges, 0.0, 0.0)))
+    return min(tried, key=lambda t: t.relative_error)
+
+
+def _evaluate(values: np.ndarray, counts: np.ndarray, levels: int, threshold: Threshold) -> Threshold:
+    """Fills in the error: uniform rounding noise of each range's step, exact below four steps, and saturation."""
+    z = values / threshold.scale
+    step = np.full(values.shape, threshold.scale)
+    for weight in threshold.weights[1:]:
+        step = np.where(z >= (levels + 0.5) * weight / threshold.ratio, weight * threshold.scale, step)
+    noise = np.where(z < 4, ((np.floor(z + 0.5) - z) * threshold.scale) ** 2, step**2 / 12)
+    top = threshold.scale * threshold.weights[-1] * levels
     noise = np.where(values > top, (values - top) ** 2, noise)
-    return float((noise * counts).sum()), float(counts[outlier].sum())
+    return replace(
+        threshold,
+        relative_error=float((noise * counts).sum() / (values**2 * counts).sum()),
+        outliers=float(counts[z >= levels + 0.5].sum() / counts.sum()),
+    )

@@ -26,6 +26,7 @@ def train(program: Program, tensor: gs.Tensor) -> tuple[gs.Variable, Threshold]:
             scale=threshold.scale,
             bits=bits,
             ratio=threshold.ratio,
+            ranges=threshold.ranges,
             steps=1,
             radix=2**bits,
             to=onnx.TensorProto.INT32,
@@ -38,12 +39,22 @@ def sample(program: Program, tensor: gs.Tensor, shape: tuple[int, ...], seed: in
     threshold, bits = program.thresholds[tensor.name], program.settings["timesteps"]
     x = program.statistics["sites"][tensor.name].draw(np.random.default_rng(seed), shape)
     code = OPS["OATEncode"].numpy(
-        x, scale=threshold.scale, bits=bits, ratio=threshold.ratio, steps=1, radix=2**bits, to=onnx.TensorProto.INT32
+        x,
+        scale=threshold.scale,
+        bits=bits,
+        ratio=threshold.ratio,
+        ranges=threshold.ranges,
+        steps=1,
+        radix=2**bits,
+        to=onnx.TensorProto.INT32,
     )
     return x, code
 
 
 def worst_step(threshold: Threshold, x: np.ndarray, bits: int) -> np.ndarray:
     """Half a step of the range each value falls in: the encoder's error bound."""
-    outlier = np.abs(x) / threshold.scale >= 2**bits - 0.5
-    return np.where(outlier, threshold.ratio, 1) * threshold.scale / 2
+    z = np.abs(x) / threshold.scale
+    step = np.full(x.shape, threshold.scale)
+    for weight in threshold.weights[1:]:
+        step = np.where(z >= (2**bits - 0.5) * weight / threshold.ratio, weight * threshold.scale, step)
+    return step / 2

@@ -66,7 +66,7 @@ def spike_products(program: Program) -> None:
         left, right = finding.sources
         (a, theta_a), (b, theta_b) = train(program, left), train(program, right)
         inner = left.shape[-1] if left.shape and isinstance(left.shape[-1], int) else 2**11
-        if (2**bits * theta_a.ratio) * (2**bits * theta_b.ratio) * inner >= 2**53 and finding.facts["label"] != "av":
+        if (2**bits * theta_a.weights[-1]) * (2**bits * theta_b.weights[-1]) * inner >= 2**53 and finding.facts["label"] != "av":
             raise SpikecError(
                 f"T = {bits} does not fit the exact sums of {finding.name!r}", why="codes times codes pass 2**53", fix="use fewer timesteps"
             )

@@ -9,13 +9,23 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="the ONNX file")
     parser.add_argument("-o", "--out", default="out", help="folder to write (default: out)")
-    parser.add_argument("-T", "--timesteps", type=int, help="timesteps of a spike train, 2 to 16 (default: the method's)")
+    parser.add_argument(
+        "-T", "--timesteps", type=int, help="timesteps of a spike train, 2 to 16 (default: the method's)"
+    )
     parser.add_argument("--method", default="las", help="conversion method (default: las)")
     parser.add_argument("--weights", default="fp32", help="fp32 (untouched) or int8 (per output channel)")
-    parser.add_argument("--data", type=Path, help="calibration text (default: token ids sampled from the vocabulary)")
-    parser.add_argument("--tokenizer", type=Path, help="tokenizer.json or its folder (default: beside the model)")
-    parser.add_argument("--npz", type=Path, help="calibration arrays named like the model's inputs, for any model")
-    parser.add_argument("--tokens", type=int, default=4096, help="calibrate on at most this many tokens of --data")
+    parser.add_argument(
+        "--data", type=Path, help="calibration text (default: token ids sampled from the vocabulary)"
+    )
+    parser.add_argument(
+        "--tokenizer", type=Path, help="tokenizer.json or its folder (default: beside the model)"
+    )
+    parser.add_argument(
+        "--npz", type=Path, help="calibration arrays named like the model's inputs, for any model"
+    )
+    parser.add_argument(
+        "--tokens", type=int, default=4096, help="calibrate on at most this many tokens of --data"
+    )
     parser.add_argument("--context", type=int, default=512, help="tokens a calibration window")
     parser.add_argument("--seed", type=int, default=0, help="of the sampled calibration tokens")
     parser.add_argument("--dump", type=Path, help="write the graph after every pass into this folder")
@@ -26,22 +36,36 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from .. import report
-    from ..compile import Settings, compile_model
+    from ..compile import Settings, check_target, compile_model
     from ..data import calibration_feeds, find_tokenizer
     from ..instruments import Dump
+    from ..ir.pipeline import Instrument
+    from ..ir.program import Program
     from ..progress import Progress
 
     settings = Settings(args.method, args.timesteps, args.weights, seed=args.seed)
     settings.check()
-    tokenizer = find_tokenizer(args.tokenizer, Path(args.model).parent)
-    feeds = calibration_feeds(args.model, args.data, args.npz, tokenizer, args.tokens, args.context)
+    check_target(args.out)
+    program = Program.load(args.model)
+    tokenizer = find_tokenizer(args.tokenizer, program.source.parent)
+    feeds = calibration_feeds(program, args.data, args.npz, tokenizer, args.tokens, args.context)
     progress = Progress()
-    instruments = [progress, *([Dump(args.dump)] if args.dump else [])]
+    instruments: list[Instrument] = [progress, *([Dump(args.dump)] if args.dump else [])]
     try:
-        program = compile_model(
-            args.model, args.out, settings, feeds=feeds, tokenizer=tokenizer, instruments=instruments, progress=progress.step
+        compile_model(
+            program,
+            args.out,
+            settings,
+            feeds=feeds,
+            tokenizer=tokenizer,
+            instruments=instruments,
+            progress=progress.step,
         )
     finally:
         progress.close()
-    print(json.dumps(report.as_json(program), indent=1) if args.json else report.as_text(program, args.out))
+    print(
+        json.dumps(report.as_json(program) | report.costs(program), indent=1)
+        if args.json
+        else report.as_text(program, args.out)
+    )
     return 0

@@ -29,10 +29,15 @@ def run(args: argparse.Namespace) -> int:
         "spikec": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        **{name: installed(name) for name in ("onnxruntime", "onnx", "onnx-graphsurgeon", "numpy", "tokenizers")},
-        "native library": "usable" if not problem else problem,
+        **{
+            name: installed(name)
+            for name in ("onnxruntime", "onnx", "onnx-graphsurgeon", "numpy", "tokenizers")
+        },
+        "native library": problem or "usable",
         "instruction set": library.isa() if not problem else "none",
-        "execution": "native kernels" if not problem else "function bodies in stock ONNX Runtime (correct, many times slower)",
+        "execution": "native kernels"
+        if not problem
+        else "function bodies in stock ONNX Runtime (correct, many times slower)",
     }
     if args.json:
         print(json.dumps(result, indent=1))

@@ -35,13 +35,15 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(result, indent=1))
         return 0
-    print(f"{result['model']}: opset {result['opset']}, {result['blocks']} blocks, {len(program.graph.nodes)} nodes")
+    size = f"{result['blocks']} blocks, {len(program.graph.nodes)} nodes"
+    print(f"{result['model']}: opset {result['opset']}, {size}")
     for kind, count in result["found"].items():
         if count:
             print(f"  {kind:<16}{count:>6}")
     total = sum(cover["macs"].values()) or 1
     for verdict, nodes in cover["nodes"].items():
-        print(f"  {verdict:<10}{nodes:>6} nodes {100 * cover['macs'][verdict] / total:6.2f} % of MACs at 128 tokens")
+        share = 100 * cover["macs"][verdict] / total
+        print(f"  {verdict:<10}{nodes:>6} nodes {share:6.2f} % of MACs at 128 tokens")
     for line in result["diagnostics"]:
         print(f"  {line}")
     return 0

@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-ORT_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed:\s*")
+ORT_NOISE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed:\s*"
+    r"|/\S*onnxruntime\S*:\d+ [^()]*\([^()]*\) "
+)
 
 
 class SpikecError(Exception):
-    """A mistake the user can mend: what happened, where, why, and how to fix it. Shown without a traceback."""
+    """A mistake the user can mend: what happened, where, why, how to fix it. Shown without a traceback."""
 
-    def __init__(self, what: str, *, where: str = "", why: str = "", fix: str = "", exit_code: int = 1) -> None:
+    def __init__(
+        self, what: str, *, where: str = "", why: str = "", fix: str = "", exit_code: int = 1
+    ) -> None:
         self.what, self.where, self.why, self.fix, self.exit_code = what, where, why, fix, exit_code
         text = f"{where}: {what}" if where else what
         if why:
@@ -23,7 +28,7 @@ class SpikecError(Exception):
 
 def reason(error: BaseException, limit: int = 300) -> str:
     """The first line that says something of another library's complaint, without its boilerplate."""
-    lines = (ORT_PREFIX.sub("", ORT_PREFIX.sub("", line.strip())) for line in str(error).splitlines())
+    lines = (ORT_NOISE.sub("", line.strip()) for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)[:limit]
 
 

@@ -1,4 +1,4 @@
-"""The only place that knows onnx-graphsurgeon's import and export: load a model, order its nodes, write it."""
+"""The only place that knows onnx-graphsurgeon's import and export: load a model, order it, write it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import google.protobuf.message
 import onnx
 import onnx.inliner
 import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError
 from onnx_graphsurgeon.ir.tensor import LazyValues
+from onnx_graphsurgeon.logger import G_LOGGER
 
 from .diagnostics import SpikecError, reason
 from .weights import INLINE_BYTES, DataFile, MappedValues, array
+
+G_LOGGER.severity = G_LOGGER.CRITICAL  # it would print to stdout, where our own output goes
 
 OLDEST_OPSET = 13
 BODY_OPSET = 18
@@ -24,43 +27,61 @@ def read(path: Path) -> onnx.ModelProto:
     if not path.exists():
         raise SpikecError("no such file", where=str(path), fix="give the path of an .onnx file")
     if path.is_dir():
-        raise SpikecError("is a folder, not a model file", where=str(path), fix="give the .onnx file inside it")
+        raise SpikecError(
+            "is a folder, not a model file", where=str(path), fix="give the .onnx file inside it"
+        )
     if path.stat().st_size == 0:
         raise SpikecError("is an empty file", where=str(path), fix="export the model again")
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
-    except (google.protobuf.message.DecodeError, ValueError) as error:
+    except (DecodeError, ValueError) as error:
         raise SpikecError(
-            "is not an ONNX model, or is truncated", where=str(path), why=reason(error), fix="export or download it again"
+            "is not an ONNX model, or is truncated",
+            where=str(path),
+            why=reason(error),
+            fix="export or download it again",
         ) from error
     if not model.graph.node or not model.opset_import:
-        raise SpikecError("holds no graph", where=str(path), why="no nodes or no opset", fix="export the model again")
+        raise SpikecError(
+            "holds no graph", where=str(path), why="no nodes or no opset", fix="export the model again"
+        )
     return model
 
 
 def load(path: Path) -> gs.Graph:
     """Graph with memory-mapped weights and local functions inlined."""
     model = read(path)
-    external = [tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    external = [
+        tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL
+    ]
     for tensor in external:
         MappedValues(tensor, path.parent)
+    for node in model.graph.node:
+        if any(a.t.data_location == onnx.TensorProto.EXTERNAL for a in node.attribute):
+            raise SpikecError(
+                f"node {node.name!r} keeps its value in an external file",
+                where=str(path),
+                why="only initialisers may",
+                fix="export it again",
+            )
     try:
         onnx.checker.check_model(_without(model, external) if external else model)
     except onnx.checker.ValidationError as error:
         raise SpikecError(
-            "is not a valid ONNX model", where=str(path), why=reason(error), fix="check the export; spikec reads standard operators"
+            "is not a valid ONNX model",
+            where=str(path),
+            why=reason(error),
+            fix="check the export; spikec reads standard operators",
         ) from error
-    for node in model.graph.node:
-        if any(a.t.data_location == onnx.TensorProto.EXTERNAL for a in node.attribute):
-            raise SpikecError(
-                f"node {node.name!r} keeps its value in an external file", where=str(path), why="only initialisers may", fix="export it again"
-            )
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if opset < OLDEST_OPSET:
         raise SpikecError(
-            f"uses opset {opset}", where=str(path), why=f"spikec reads opset {OLDEST_OPSET} and later", fix="export it with a newer opset"
+            f"uses opset {opset}",
+            where=str(path),
+            why=f"spikec reads opset {OLDEST_OPSET} and later",
+            fix="export it with a newer opset",
         )
     graph = gs.import_onnx(model)
     for tensor in graph.tensors().values():
@@ -72,7 +93,7 @@ def load(path: Path) -> gs.Graph:
 
 
 def _without(model: onnx.ModelProto, external: list[onnx.TensorProto]) -> onnx.ModelProto:
-    """A copy whose external weights are inputs: onnx's checker refuses data behind a symlink, as model hubs keep it."""
+    """A copy whose external weights are inputs: onnx's checker refuses the symlinks of model hubs."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     names = {tensor.name for tensor in external}
@@ -82,12 +103,14 @@ def _without(model: onnx.ModelProto, external: list[onnx.TensorProto]) -> onnx.M
     present = {value.name for value in copy.graph.input}
     for tensor in external:
         if tensor.name not in present:
-            copy.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+            copy.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
     return copy
 
 
 def save(graph: gs.Graph, path: Path, data: DataFile, functions: Iterable[onnx.FunctionProto] = ()) -> None:
-    """Writes the graph; tensors over a kilobyte go to `data` (shared between models), the rest stays inside."""
+    """Writes the graph; tensors over a kilobyte go to `data` (shared between models), the rest inside."""
     model = _export(graph, data.reference)
     data.flush()
     functions = list(functions)
@@ -155,7 +178,8 @@ def subgraph_inputs(node: gs.Node) -> Iterator[gs.Tensor]:
 def sort(graph: gs.Graph) -> None:
     """Orders nodes so that producers come first, keeping the present order where it may stay (iterative)."""
     index = {id(node): i for i, node in enumerate(graph.nodes)}
-    waiting, users = {}, {}
+    waiting: dict[int, int] = {}
+    users: dict[int, list[int]] = {}
     for node in graph.nodes:
         needs = set()
         for tensor in [*node.inputs, *subgraph_inputs(node)]:

@@ -46,7 +46,11 @@ def fixed_tokens(inputs: Iterable[ModelInput]) -> tuple[int | None, int | None]:
 
 def describe(graph: gs.Graph) -> list[ModelInput]:
     """The graph's inputs; initialisers listed as inputs do not count."""
-    return [ModelInput(t.name, np.dtype(t.dtype), tuple(t.shape or ())) for t in graph.inputs if isinstance(t, gs.Variable)]
+    return [
+        ModelInput(t.name, np.dtype(t.dtype), tuple(t.shape or ()))
+        for t in graph.inputs
+        if isinstance(t, gs.Variable)
+    ]
 
 
 def token_input(inputs: Iterable[ModelInput]) -> str | None:
@@ -65,9 +69,27 @@ def feed_tokens(inputs: Iterable[ModelInput], ids: np.ndarray) -> Feed:
     if name is None:
         listed = ", ".join(f"{i.name} {i.dtype}{list(i.shape)}" for i in inputs)
         raise SpikecError(
-            "the model is not fed by token ids alone", why=f"inputs: {listed}", fix="give its inputs as arrays with --npz FILE"
+            "are not token ids alone",
+            where="the model's inputs",
+            why=listed,
+            fix="give them as arrays with --npz FILE",
         )
     return {i.name: (ids if i.name == name else FILLERS[i.name](ids)).astype(i.dtype) for i in inputs}
+
+
+def feed_windows(inputs: Iterable[ModelInput], windows: np.ndarray) -> list[Feed]:
+    """A feed for every window `[length]`, or for every few when the model was exported for a fixed batch."""
+    inputs = list(inputs)
+    batch = fixed_tokens(inputs)[0] or 1
+    if len(windows) < batch:
+        raise SpikecError(
+            f"gives only {len(windows)} windows",
+            where="the text",
+            why=f"the model takes batches of exactly {batch}",
+            fix="give a longer text, or arrays with --npz FILE",
+        )
+    whole = windows[: len(windows) // batch * batch]
+    return [feed_tokens(inputs, ids) for ids in whole.reshape(-1, batch, windows.shape[1])]
 
 
 def feed_arrays(inputs: Iterable[ModelInput], arrays: dict[str, np.ndarray], where: str) -> Feed:
@@ -75,14 +97,29 @@ def feed_arrays(inputs: Iterable[ModelInput], arrays: dict[str, np.ndarray], whe
     inputs = list(inputs)
     if missing := [i.name for i in inputs if i.name not in arrays]:
         raise SpikecError(
-            f"has no array for input {missing[0]!r}", where=where, why=f"it holds {sorted(arrays)}", fix="name the arrays like the inputs"
+            f"has no array for input {missing[0]!r}",
+            where=where,
+            why=f"it holds {sorted(arrays)}",
+            fix="name the arrays like the inputs",
         )
     feed = {}
     for i in inputs:
         array = arrays[i.name]
-        if array.ndim != len(i.shape) or any(_fixed(d) and d != n for d, n in zip(i.shape, array.shape, strict=True)):
-            raise SpikecError(f"array {i.name!r} has shape {list(array.shape)}", where=where, why=f"the model takes {list(i.shape)}", fix="give an array of that shape")
+        if array.ndim != len(i.shape) or any(
+            _fixed(d) and d != n for d, n in zip(i.shape, array.shape, strict=True)
+        ):
+            raise SpikecError(
+                f"array {i.name!r} has shape {list(array.shape)}",
+                where=where,
+                why=f"the model takes {list(i.shape)}",
+                fix="give an array of that shape",
+            )
         if not np.can_cast(array.dtype, i.dtype, "same_kind"):
-            raise SpikecError(f"array {i.name!r} is {array.dtype}", where=where, why=f"the model takes {i.dtype}", fix="give an array of that type")
+            raise SpikecError(
+                f"array {i.name!r} is {array.dtype}",
+                where=where,
+                why=f"the model takes {i.dtype}",
+                fix="give an array of that type",
+            )
         feed[i.name] = array.astype(i.dtype)
     return feed

@@ -23,7 +23,9 @@ class Pass:
     @property
     def options(self) -> dict[str, Any]:
         """Keyword options with their defaults."""
-        return {name: p.default for name, p in inspect.signature(self.run).parameters.items() if name != "program"}
+        return {
+            name: p.default for name, p in inspect.signature(self.run).parameters.items() if name != "program"
+        }
 
 
 PASSES: dict[str, Pass] = {}
@@ -56,7 +58,9 @@ def order(passes: Iterable[str]) -> list[str]:
     return list(nx.lexicographical_topological_sort(wanted, key=chosen.index))
 
 
-def run(program: Program, passes: Iterable[str], options: dict[str, Any], instruments: Iterable[Instrument] = ()) -> None:
+def run(
+    program: Program, passes: Iterable[str], options: dict[str, Any], instruments: Iterable[Instrument] = ()
+) -> None:
     """Runs the passes in order; each takes from `options` the ones it declares."""
     names = order(passes)
     watchers = list(instruments)
@@ -78,5 +82,10 @@ class Stopwatch:
     def after(self, program: Program, name: str, index: int, count: int) -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         program.timings.append(
-            {"pass": name, "seconds": round(time.perf_counter() - self.start, 3), "peak_mb": round(peak), "nodes": len(program.graph.nodes)}
+            {
+                "pass": name,
+                "seconds": round(time.perf_counter() - self.start, 3),
+                "peak_mb": round(peak),
+                "nodes": len(program.graph.nodes),
+            }
         )

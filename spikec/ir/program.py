@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from .diagnostics import Diagnostic
 class Finding:
     """A region of the graph whose meaning is known: `result = kind(sources)`.
 
-    `nodes` are the nodes the region owns; `error` is the largest difference to `kind` seen on probe inputs (0 when
-    the operator says it itself); `facts` holds what a rewrite needs (axis, epsilon, gamma, weight ...).
+    `nodes` are the nodes the region owns; `error` is the largest difference to `kind` seen on probe inputs (0
+    when the operator says it itself); `facts` holds what a rewrite needs (axis, epsilon, gamma, weight ...).
     """
 
     kind: str
@@ -79,12 +80,13 @@ class Program:
     thresholds: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     timings: list[dict[str, Any]] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
 
     @classmethod
     def load(cls, path: str | Path) -> Program:
         """Raises SpikecError when `path` is not a readable ONNX model with all its data."""
-        path = Path(path)
-        return cls(path, graphs.load(path))
+        path, started = Path(path), time.perf_counter()
+        return cls(path, graphs.load(path), started=started)
 
     def of(self, *kinds: str) -> list[Finding]:
         """Findings of these kinds, in graph order."""
@@ -101,7 +103,9 @@ class Program:
             pool[name] = gs.Constant(name, np.ascontiguousarray(values))
         return pool[name]
 
-    def node(self, op: Any, inputs: list[gs.Tensor], name: str, dtype: Any, shape: Any = None, **attributes: Any) -> gs.Variable:
+    def node(
+        self, op: Any, inputs: list[gs.Tensor], name: str, dtype: Any, shape: Any = None, **attributes: Any
+    ) -> gs.Variable:
         """Adds one spiking op and its function body; returns its output."""
         op.check_attributes(attributes)
         if op.name not in self.functions:

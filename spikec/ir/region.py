@@ -20,7 +20,8 @@ ELEMENTWISE: dict[str, Callable[..., np.ndarray]] = {
     "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Pow": np.power,
     "Max": lambda *a: np.maximum.reduce(a), "Min": lambda *a: np.minimum.reduce(a),
     "Sqrt": np.sqrt, "Reciprocal": np.reciprocal, "Exp": np.exp, "Log": np.log, "Tanh": np.tanh, "Erf": erf,
-    "Neg": np.negative, "Abs": np.abs, "Sign": np.sign, "Identity": lambda x: x, "Relu": lambda x: np.maximum(x, 0),
+    "Neg": np.negative, "Abs": np.abs, "Sign": np.sign, "Identity": lambda x: x,
+    "Relu": lambda x: np.maximum(x, 0),
     "Sigmoid": lambda x: 0.5 * (1 + np.tanh(x / 2)), "Softplus": lambda x: np.logaddexp(0, x),
     "Softsign": lambda x: x / (1 + np.abs(x)), "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
     "Mish": lambda x: x * np.tanh(np.logaddexp(0, x)), "Clip": lambda x, lo=None, hi=None: np.clip(x, lo, hi),
@@ -34,12 +35,14 @@ PARAMETRIC: dict[str, Callable[[gs.Node, np.ndarray], np.ndarray]] = {
     "Gelu": lambda node, x: gelu_tanh(x) if node.attrs.get("approximate", "none") == "tanh" else gelu_erf(x),
     "Elu": lambda node, x: np.where(x > 0, x, node.attrs.get("alpha", 1.0) * np.expm1(np.minimum(x, 0))),
     "LeakyRelu": lambda node, x: np.where(x > 0, x, node.attrs.get("alpha", 0.01) * x),
-    "HardSigmoid": lambda node, x: np.clip(node.attrs.get("alpha", 0.2) * x + node.attrs.get("beta", 0.5), 0, 1),
+    "HardSigmoid": lambda node, x: np.clip(
+        node.attrs.get("alpha", 0.2) * x + node.attrs.get("beta", 0.5), 0, 1
+    ),
     "Swish": lambda node, x: x * 0.5 * (1 + np.tanh(node.attrs.get("alpha", 1.0) * x / 2)),
 }
 """Elementwise operators of one input whose attributes matter."""
 
-REDUCTIONS = {"ReduceMean": np.mean, "ReduceSum": np.sum}
+REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {"ReduceMean": np.mean, "ReduceSum": np.sum}
 SCALAR_OPS = ELEMENTWISE.keys() | PARAMETRIC.keys()
 
 
@@ -66,7 +69,7 @@ def evaluate(
 ) -> np.ndarray | None:
     """Value of `result` given tensors by id, in float64; None when it depends on anything else.
 
-    Constants of up to `largest_constant` elements count as known. Ids of the nodes evaluated are added to `used`.
+    Constants of up to `largest_constant` elements count as known. Ids of the nodes evaluated go into `used`.
     """
     memo: dict[int, np.ndarray | None] = dict(known)
     stack = [result]
@@ -84,8 +87,9 @@ def evaluate(
             stack.extend(missing)
             continue
         else:
-            operands = [memo[id(i)] for i in _operands(node)]
-            memo[id(tensor)] = None if any(o is None for o in operands) else apply(node, operands)
+            operands = [value for i in _operands(node) if (value := memo[id(i)]) is not None]
+            complete = len(operands) == len(_operands(node))
+            memo[id(tensor)] = apply(node, operands) if complete else None
             if used is not None and memo[id(tensor)] is not None:
                 used.add(id(node))
         stack.pop()
@@ -121,7 +125,9 @@ def apply(node: gs.Node, operands: list[np.ndarray]) -> np.ndarray | None:
             return None
 
 
-def ancestors(tensor: gs.Tensor, depth: int, ops: frozenset[str] | set[str] = frozenset(SCALAR_OPS)) -> Iterator[gs.Tensor]:
+def ancestors(
+    tensor: gs.Tensor, depth: int, ops: frozenset[str] | set[str] = frozenset(SCALAR_OPS)
+) -> Iterator[gs.Tensor]:
     """Variables that `tensor` is computed from through `ops`, nearest first, itself included."""
     seen, frontier = {id(tensor)}, [tensor]
     for _ in range(depth + 1):
@@ -137,7 +143,9 @@ def ancestors(tensor: gs.Tensor, depth: int, ops: frozenset[str] | set[str] = fr
         frontier = following
 
 
-def descendants(tensor: gs.Tensor, depth: int, ops: frozenset[str] | set[str] = frozenset(SCALAR_OPS)) -> Iterator[gs.Tensor]:
+def descendants(
+    tensor: gs.Tensor, depth: int, ops: frozenset[str] | set[str] = frozenset(SCALAR_OPS)
+) -> Iterator[gs.Tensor]:
     """Variables computed from `tensor` through `ops`, nearest first, itself included."""
     seen, frontier = {id(tensor)}, [tensor]
     for _ in range(depth + 1):

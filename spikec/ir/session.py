@@ -8,10 +8,11 @@ from typing import Any
 import onnx
 import onnxruntime as ort
 
+from . import graph as graphs
 from .diagnostics import SpikecError, reason
 
 SILENT = 4
-"""ONNX Runtime's log level at which it writes nothing: what it complains of reaches the user as a SpikecError."""
+"""ONNX Runtime's log level at which it writes nothing: its complaints reach the user as a SpikecError."""
 
 
 def options() -> ort.SessionOptions:
@@ -21,14 +22,23 @@ def options() -> ort.SessionOptions:
 
 
 class Session(ort.InferenceSession):
-    """An ONNX Runtime session on the CPU that raises SpikecError where ONNX Runtime refuses a model or an input."""
+    """An ONNX Runtime session on the CPU; a model or an input it refuses is a SpikecError."""
 
-    def __init__(self, path: Path, settings: ort.SessionOptions | None = None, *, where: str = "", fix: str = "export it again") -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: ort.SessionOptions | None = None,
+        *,
+        where: str = "",
+        fix: str = "export it again",
+    ) -> None:
         self.where = where or str(path)
         try:
             super().__init__(str(path), settings or options(), providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise SpikecError("ONNX Runtime cannot load this model", where=self.where, why=reason(error), fix=fix) from error
+            raise SpikecError(
+                "ONNX Runtime cannot load this model", where=self.where, why=reason(error), fix=fix
+            ) from error
 
     def run(self, names: Any, feed: Any, run_options: Any = None) -> Any:
         try:
@@ -50,7 +60,7 @@ def reference_session(path: Path, where: str = "") -> Session:
 
 def with_outputs(path: Path, extra: list[str], target: Path) -> Path:
     """Writes a copy of the model that also returns the named interior values."""
-    model = onnx.load(path, load_external_data=False)
+    model = graphs.read(path)
     present = {o.name for o in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra if name not in present)
     target.write_bytes(model.SerializeToString())

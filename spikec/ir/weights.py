@@ -1,4 +1,4 @@
-"""Weights stay in the files they came in: memory-mapped views in, one data file out, never copied through protobuf."""
+"""Weights stay in their files: memory-mapped views in, one data file out, never copied through protobuf."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class MappedValues(LazyValues):
             dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SpikecError(
-                f"tensor {tensor.name!r} does not say where its data is", where=str(folder), why=str(error), fix="export the model again"
+                f"tensor {tensor.name!r} does not say where its data is",
+                where=str(folder),
+                why=str(error),
+                fix="export the model again",
             ) from error
         self.path = resolve(folder, info.location, tensor.name)
         self.offset = info.offset or 0
@@ -40,14 +43,18 @@ class MappedValues(LazyValues):
                 why=f"needs {needed} bytes from {self.offset}, the file has {size}",
                 fix="copy the model again with its whole data file",
             )
-        self.array = np.memmap(self.path, dtype, "r", self.offset, tuple(tensor.dims)) if needed else np.zeros(tuple(tensor.dims), dtype)
+        self.array = (
+            np.memmap(self.path, dtype, "r", self.offset, tuple(tensor.dims))
+            if needed
+            else np.zeros(tuple(tensor.dims), dtype)
+        )
 
     def load(self) -> np.ndarray:
         return self.array
 
 
 def resolve(folder: Path, location: str, tensor: str) -> Path:
-    """The external data file, which must be a file inside the model's folder (hub-style symlinks are followed)."""
+    """The external data file, which must lie in the model's folder (hub-style symlinks are followed)."""
     given = Path(location)
     if given.is_absolute() or ".." in given.parts:
         raise SpikecError(
@@ -77,7 +84,7 @@ def array(constant: gs.Constant) -> np.ndarray:
 
 
 class DataFile:
-    """One data file written tensor by tensor; equal sources are written once, so several models can share it."""
+    """One data file written tensor by tensor; a source is written once, so several models share it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -87,12 +94,16 @@ class DataFile:
     def add(self, constant: gs.Constant) -> tuple[int, int]:
         """(offset, length) of the tensor's bytes."""
         values = constant._values
-        key = (str(values.path), values.offset, constant.name) if isinstance(values, MappedValues) else constant.name
+        key = (
+            (str(values.path), values.offset, constant.name)
+            if isinstance(values, MappedValues)
+            else constant.name
+        )
         if key not in self.written:
             data = np.ascontiguousarray(array(constant))
             self.stream.write(b"\0" * (-self.stream.tell() % ALIGNMENT))
             offset = self.stream.tell()
-            self.stream.write(memoryview(data).cast("B") if data.size else b"")
+            self.stream.write(data.reshape(-1).view(np.uint8).data)
             self.written[key] = (offset, data.nbytes)
         return self.written[key]
 
