@@ -3,7 +3,7 @@
 The input's range is cut into segments in which the function is monotone and its output lies within one octave;
 a comparator gates the segment g, which then approximates its output bit by bit:
 
-    g = max(0, #{edges ≤ X} - 1);   c = bit_serial(X; θ_g)  (most significant bit first);   code = base_g + stride_g · c
+    g = max(0, #{edges < X} - 1);   c = bit_serial(X; θ_g)  (most significant bit first);   code = base_g + stride_g · c
 
 S_0 carries base_g (the gate's spike), S_1 … S_bits the bits times stride_g; with steps = 1 they arrive summed. The
 value is scale·ΣS (radix 1, sum coding), error ≤ half a stride. X: float32, any shape; edges: float32 `[G]` ascending, the
@@ -33,7 +33,7 @@ def function(
     bits: int,
     steps: int,
 ) -> np.ndarray:
-    segment = np.maximum((x[..., None] >= edges).sum(-1) - 1, 0)
+    segment = np.maximum((x[..., None] > edges).sum(-1) - 1, 0)
     code = bit_serial(x, thresholds, bits, segment)
     digits = (code[None] >> np.arange(bits - 1, -1, -1).reshape((-1,) + (1,) * x.ndim)) & 1
     weights = (1 << np.arange(bits - 1, -1, -1)).reshape((-1,) + (1,) * x.ndim)
@@ -49,11 +49,15 @@ BODY = (
   X_shape = Shape (X)
   front = Constant <value_ints = [0]> ()
   flat = Reshape (thresholds, minus1)
-  X_column = Unsqueeze (X, minus1)
-  passed = GreaterOrEqual (X_column, edges)
-  passed64 = Cast <to = 7> (passed)
-  counted = ReduceSum <keepdims = 0> (passed64, minus1)
-  gates = Reshape <allowzero = 1> (counted, X_shape)
+  never = Less (X, X)
+  none = Cast <to = 7> (never)
+  gates, X_end = Scan <num_scan_inputs = 1, body = count
+    (int64[] passed, float[] x_gate, float edge) => (int64[] passed_next, float[] x_next) {
+    over = Less (edge, x_gate)
+    over64 = Cast <to = 7> (over)
+    passed_next = Add (passed, over64)
+    x_next = Identity (x_gate)
+  }> (none, X, edges)
   behind = Sub (gates, one64)
   nought = Sub (one64, one64)
   segment = Max (behind, nought)

@@ -25,7 +25,7 @@ from .norm import (
 from .rms_norm import norm_inputs
 from .spec import Case, SpikingOp
 from .tables import rsqrt_thresholds
-from .train import reduce_body
+from .train import sum_body
 
 
 def layer_norm(
@@ -55,7 +55,7 @@ BODY = (
     + """
   X_code64 = Cast <to = 11> (X_code)
 """
-    + reduce_body("ReduceSum", "X_code64", "X_sum")
+    + sum_body("X_code64", "X_sum")
     + """
   X_total = Mul (X_sum, X_step)
   mean64 = Div (X_total, n)

@@ -16,7 +16,7 @@ from .train import (
     bit_serial,
     bit_serial_body,
     digits,
-    reduce_body,
+    largest_body, sum_body,
     total,
 )
 
@@ -66,14 +66,14 @@ CONSTANTS_BODY = (
   half = Constant <value_float = 0.5> ()
   radix_f = Cast <to = 11> (radix64)
   bits_f = Cast <to = 11> (bits64)
-  end = Constant <value_ints = [1000]> ()
-  reach = Constant <value_int = {REACH}> ()
+  reach = Constant <value = double {{{REACH}.0}}> ()
   lowest = Constant <value_int = {1 - REACH}> ()
   highest = Constant <value_int = {REACH + 1}> ()
   ladder = Range (lowest, highest, one64)
   ladder_f = Cast <to = 11> (ladder)
   twos = Pow (two, ladder_f)
   fours = Pow (four, ladder_f)
+  X_shape = Shape (X)
   n1 = Slice (X_shape, last, end)
   n = Cast <to = 11> (n1)
 """
@@ -86,18 +86,18 @@ def row_code_body(x: str) -> str:
         f"""
   {x}_abs = Abs ({x})
 """
-        + reduce_body("ReduceMax", f"{x}_abs", f"{x}_largest_f")
+        + largest_body(f"{x}_abs", f"{x}_largest_f")
         + f"""
   {x}_largest = Cast <to = 11> ({x}_largest_f)
-  {x}_above = GreaterOrEqual ({x}_largest, twos)
-  {x}_above64 = Cast <to = 7> ({x}_above)
+  {x}_under = Less ({x}_largest, twos)
+  {x}_above = Not ({x}_under)
+  {x}_above64 = Cast <to = 11> ({x}_above)
 """
-        + reduce_body("ReduceSum", f"{x}_above64", f"{x}_count")
+        + sum_body(f"{x}_above64", f"{x}_count")
         + f"""
   {x}_exponent = Sub ({x}_count, reach)
-  {x}_low = Sub ({x}_exponent, bits64)
-  {x}_low_f = Cast <to = 11> ({x}_low)
-  {x}_step = Pow (two, {x}_low_f)
+  {x}_low = Sub ({x}_exponent, bits_f)
+  {x}_step = Pow (two, {x}_low)
   {x}_step_f = Cast <to = 1> ({x}_step)
   {x}_z = Div ({x}_abs, {x}_step_f)
   {x}_z_half = Add ({x}_z, half)
@@ -115,7 +115,7 @@ def mean_square_body(x: str) -> str:
   code64 = Cast <to = 11> ({x}_code)
   squares = Mul (code64, code64)
 """
-        + reduce_body("ReduceSum", "squares", "sum_squares")
+        + sum_body("squares", "sum_squares")
         + f"""
   step_square = Mul ({x}_step, {x}_step)
   power = Mul (sum_squares, step_square)
@@ -129,13 +129,13 @@ def scale_by_rsqrt_body(x: str) -> str:
     """ONNX text of `scale_by_rsqrt`: `normal` float32."""
     return (
         """
-  root_above = GreaterOrEqual (mean_square, fours)
-  root_above64 = Cast <to = 7> (root_above)
+  root_under = Less (mean_square, fours)
+  root_above = Not (root_under)
+  root_above64 = Cast <to = 11> (root_above)
 """
-        + reduce_body("ReduceSum", "root_above64", "root_count")
+        + sum_body("root_above64", "root_count")
         + """
-  root_shift = Sub (root_count, reach)
-  root_shift_f = Cast <to = 11> (root_shift)
+  root_shift_f = Sub (root_count, reach)
   root_down = Neg (root_shift_f)
   quarter = Pow (four, root_down)
   m64 = Mul (mean_square, quarter)
@@ -153,11 +153,13 @@ def scale_by_rsqrt_body(x: str) -> str:
   train64 = Cast <to = 11> (train)
   x64 = Cast <to = 11> ({x})
   v0 = Mul (x64, zero_d)
-  v = Scan <num_scan_inputs = 1, body = accumulate (double[] v_in, double[] r) => (double[] v_out) {{
+  v, x64_end = Scan <num_scan_inputs = 1, body = accumulate
+    (double[] v_in, double[] state, double[] r) => (double[] v_out, double[] state_out) {{
     grown = Mul (v_in, radix_f)
-    current = Mul (r, x64)
+    current = Mul (r, state)
     v_out = Add (grown, current)
-  }}> (v0, train64)
+    state_out = Identity (state)
+  }}> (v0, x64, train64)
   span2_f = Cast <to = 11> (span2)
   root_size = Pow (two, root_shift_f)
   divisor = Mul (span2_f, root_size)

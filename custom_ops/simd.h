@@ -31,11 +31,11 @@ struct Kernels {
   // Bit-serial neuron: how many thresholds of its row (of 2**bits entries, at offset[i]) x[i] has passed.
   void (*bit_serial)(const float* x, const std::int32_t* offset, std::int32_t* code, std::size_t n,
                      const float* thresholds, int bits);
-  // max(0, #{edges ≤ x} - 1)
+  // max(0, #{edges < x} - 1)
   void (*segment)(const float* x, std::int32_t* segment, std::size_t n, const float* edges, std::size_t count);
 
   // SpikeSoftmax: t = (x - largest)·log₂e split into exponent and fraction; then p = 2**(e-bits)·(2**bits + code).
-  // A silent entry (t below the reach) has exponent kSilent and p = 0.
+  // A silent entry (t not above the reach) has exponent kSilent and p = 0.
   void (*exp2_split)(const float* x, float largest, float reach, float* fraction, std::int32_t* exponent,
                      std::size_t n);
   void (*exp2_join)(const std::int32_t* code, const std::int32_t* exponent, double* p, std::size_t n, int bits);

@@ -71,7 +71,7 @@ static void bit_serial(const float* __restrict x, const std::int32_t* __restrict
   for (std::size_t i = 0; i < n; ++i) code[i] = 0;
   for (std::int32_t bit = 1 << (bits - 1); bit; bit >>= 1)
     for (std::size_t i = 0; i < n; ++i)
-      code[i] += x[i] >= thresholds[offset[i] + code[i] + bit] ? bit : 0;
+      code[i] += x[i] > thresholds[offset[i] + code[i] + bit] ? bit : 0;
 }
 
 static void segment(const float* __restrict x, std::int32_t* __restrict found, std::size_t n,
@@ -79,7 +79,7 @@ static void segment(const float* __restrict x, std::int32_t* __restrict found, s
   for (std::size_t i = 0; i < n; ++i) found[i] = 0;
   for (std::size_t k = 1; k < count; ++k) {
     const float edge = edges[k];
-    for (std::size_t i = 0; i < n; ++i) found[i] += x[i] >= edge ? 1 : 0;
+    for (std::size_t i = 0; i < n; ++i) found[i] += x[i] > edge ? 1 : 0;
   }
 }
 
@@ -87,7 +87,7 @@ static void exp2_split(const float* __restrict x, float largest, float reach, fl
                        std::int32_t* __restrict exponent, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) {
     const float raw = (x[i] - largest) * 1.4426950408889634f;
-    const bool alive = raw >= reach;
+    const bool alive = raw > reach;
     const float t = alive ? raw : reach;
     std::int32_t whole = static_cast<std::int32_t>(t);
     whole -= static_cast<float>(whole) > t ? 1 : 0;

@@ -1,6 +1,6 @@
 """SpikeSoftmax: softmax over the last axis by bit-serial exponentials and one bit-serial reciprocal.
 
-    t = (x - max x)·log₂e;  e = ⌊t⌋;  p = 2^(e-bits)·(2^bits + E(t-e)) ≈ 2^t      (p = 0 below 2^REACH)
+    t = (x - max x)·log₂e;  e = ⌊t⌋;  p = 2^(e-bits)·(2^bits + E(t-e)) ≈ 2^t      (p = 0 up to 2^REACH)
     σ = Σ p = m·2^k, m ∈ [1,2);   r = 2^(bits+1) - R(m) ≈ 2^(bits+1)/m
     v ← radix·v + r_t·p;   Y = v·2^(-bits-1-k)
 
@@ -26,7 +26,7 @@ from .train import (
     bit_serial,
     bit_serial_body,
     digits,
-    reduce_body,
+    largest_body, sum_body,
 )
 
 LOG2E = np.float32(1.4426950408889634)
@@ -42,7 +42,7 @@ def softmax(
         return x.copy()
     with np.errstate(invalid="ignore"):
         t = (x - x.max(-1, keepdims=True)) * LOG2E
-    alive = t >= np.float32(REACH)
+    alive = t > np.float32(REACH)
     t = np.where(alive, t, np.float32(REACH))
     exponent = np.floor(t)
     mantissa = bit_serial(t - exponent, exp2, bits) + 2**bits
@@ -67,11 +67,11 @@ BODY = (
   log2e = Constant <value_float = {float(LOG2E)!r}> ()
   reach = Constant <value_float = {float(REACH)!r}> ()
 """
-    + reduce_body("ReduceMax", "X", "largest")
+    + largest_body("X", "largest")
     + """
   centred = Sub (X, largest)
   t_raw = Mul (centred, log2e)
-  alive = GreaterOrEqual (t_raw, reach)
+  alive = Less (reach, t_raw)
   t = Where (alive, t_raw, reach)
   exponent = Floor (t)
   fraction = Sub (t, exponent)
@@ -89,17 +89,17 @@ BODY = (
   silent = Constant <value = double {0.0}> ()
   p = Where (alive, p_alive, silent)
 """
-    + reduce_body("ReduceSum", "p", "sigma")
+    + sum_body("p", "sigma")
     + f"""
   shifts = Constant <value_ints = [{", ".join(str(k) for k in range(1, LONGEST + 1))}]> ()
   shifts_f = Cast <to = 11> (shifts)
   powers = Pow (two, shifts_f)
-  above = GreaterOrEqual (sigma, powers)
-  above64 = Cast <to = 7> (above)
+  under = Less (sigma, powers)
+  above = Not (under)
+  above64 = Cast <to = 11> (above)
 """
-    + reduce_body("ReduceSum", "above64", "shift")
+    + sum_body("above64", "shift_f")
     + """
-  shift_f = Cast <to = 11> (shift)
   size = Pow (two, shift_f)
   m64 = Div (sigma, size)
   m = Cast <to = 1> (m64)
@@ -114,11 +114,13 @@ BODY = (
     + """
   train64 = Cast <to = 11> (train)
   v0 = Mul (p, silent)
-  v = Scan <num_scan_inputs = 1, body = accumulate (double[] v_in, double[] r) => (double[] v_out) {
+  v, p_end = Scan <num_scan_inputs = 1, body = accumulate
+    (double[] v_in, double[] state, double[] r) => (double[] v_out, double[] state_out) {
     grown = Mul (v_in, radix_f)
-    current = Mul (r, p)
+    current = Mul (r, state)
     v_out = Add (grown, current)
-  }> (v0, train64)
+    state_out = Identity (state)
+  }> (v0, p, train64)
   span2_f = Cast <to = 11> (span2)
   divisor = Mul (span2_f, size)
   y64 = Div (v, divisor)

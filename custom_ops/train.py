@@ -33,7 +33,7 @@ def total(train: np.ndarray, radix: int) -> np.ndarray:
 def bit_serial(x: np.ndarray, thresholds: np.ndarray, bits: int, row: np.ndarray | int = 0) -> np.ndarray:
     """Successive approximation, most significant bit first (a comparator tree):
 
-        acc = 0;  for d = 2**(bits-1) ... 1:   z = [x ≥ θ(acc + d)];   acc += z·d
+        acc = 0;  for d = 2**(bits-1) ... 1:   z = [x > θ(acc + d)];   acc += z·d
 
     `thresholds` is `[rows, 2**bits]`, ascending along the last axis (entry 0 is never read); the result is the number
     of thresholds that x has passed. This is the neuron that replaces lookup tables of the LAS code (methods §6.5).
@@ -41,7 +41,7 @@ def bit_serial(x: np.ndarray, thresholds: np.ndarray, bits: int, row: np.ndarray
     flat = thresholds.reshape(-1)
     acc = np.zeros(x.shape, np.int64)
     for bit in range(bits - 1, -1, -1):
-        acc += (x >= flat[row * 2**bits + acc + 2**bit]).astype(np.int64) << bit
+        acc += (x > flat[row * 2**bits + acc + 2**bit]).astype(np.int64) << bit
     return acc
 
 
@@ -68,48 +68,66 @@ INTEGERS_BODY = """
 
 LAST_AXIS_BODY = """
   last = Constant <value_ints = [-1]> ()
-  front = Constant <value_ints = [0]> ()
+  end = Constant <value_ints = [1000]> ()
   single = Constant <value_ints = [1]> ()
-  X_shape = Shape (X)
-  X_rows = Slice (X_shape, front, last)
-  row_shape = Concat <axis = 0> (X_rows, single)
+  unit = Constant <value = double {1.0}> ()
 """
-"""ONNX text: what `reduce_body` needs of X."""
+"""ONNX text: what `sum_body` and `largest_body` need."""
 
 
-def reduce_body(op: str, x: str, result: str) -> str:
-    """ONNX text: `op` over the last axis, kept as 1 (ONNX Runtime leaves an empty tensor's shape as it was)."""
+def sum_body(x: str, result: str) -> str:
+    """ONNX text: Σ of float64 `x` over the last axis, kept as 1, by a product with ones: ONNX Runtime's ReduceSum
+    leaves an empty tensor's shape as it was, and mending it by a Reshape would hide the rank from release 1.20."""
     return f"""
-  {result}_reduced = {op} <keepdims = 1> ({x}, last)
-  {result} = Reshape <allowzero = 1> ({result}_reduced, row_shape)
+  {result}_shape = Shape ({x})
+  {result}_n = Slice ({result}_shape, last, end)
+  {result}_column = Concat <axis = 0> ({result}_n, single)
+  {result}_ones = Expand (unit, {result}_column)
+  {result} = MatMul ({x}, {result}_ones)
+"""
+
+
+def largest_body(x: str, result: str) -> str:
+    """ONNX text: the maximum of `x` over the last axis, kept as 1 (cut to 1 for the reason given at `sum_body`)."""
+    return f"""
+  {result}_reduced = ReduceMax <keepdims = 1> ({x}, last)
+  {result}_start = Constant <value_ints = [0]> ()
+  {result} = Slice ({result}_reduced, {result}_start, single, last)
 """
 
 
 def bit_serial_body(x: str, thresholds: str, result: str, row: str = "", emit: bool = False) -> str:
     """ONNX text of `bit_serial`; `result` is int64. `row` names an int64 tensor of row offsets (already ×2**bits).
 
-    With `emit`, the scan also returns `<result>_bits` int64 [bits, ...]: the emitted digits z·d.
+    With `emit`, the scan also returns `<result>_bits` int64 [bits, ...]: the emitted digits z·d. What the scan reads
+    from outside is carried as state, and its start
+    is made from `x` itself, because ONNX Runtime 1.20 infers no shapes through captured values or computed shapes.
     """
-    offset = f"{result}_at = Add ({result}_try, {row})" if row else f"{result}_at = Identity ({result}_try)"
-    scanned = f", int64[] {result}_emit" if emit else ""
-    collect = f", {result}_bits" if emit else ""
-    copy = f"{result}_emit = Identity ({result}_fire)" if emit else ""
+    carried = [("x", "float", x), ("table", "float", thresholds), *([("row", "int64", row)] if row else [])]
+    state_in = "".join(f", {kind}[] {name}" for name, kind, _ in carried)
+    state_out = "".join(f", {kind}[] {name}_next" for name, kind, _ in carried)
+    starts = "".join(f", {outer}" for _, _, outer in carried)
+    ends = "".join(f", {result}_{name}" for name, _, _ in carried)
+    copies = "\n    ".join(f"{name}_next = Identity ({name})" for name, _, _ in carried)
+    at = "Add (trial, row)" if row else "Identity (trial)"
     return f"""
   {result}_bits_n = Constant <value_int: int = @bits> ()
   {result}_bit0 = Sub ({result}_bits_n, one64)
   {result}_bit = Range ({result}_bit0, minus64, minus64)
   {result}_two = Constant <value_int = 2> ()
   {result}_weights = Pow ({result}_two, {result}_bit)
-  {result}_shape = Shape ({x})
-  {result}_zero = ConstantOfShape <value = int64[1] {{0}}> ({result}_shape)
-  {result}{collect} = Scan <num_scan_inputs = 1, body = sar (int64[] acc, int64 d) => (int64[] next{scanned}) {{
-    {result}_try = Add (acc, d)
-    {offset}
-    {result}_theta = Gather <axis = 0> ({thresholds}, {result}_at)
-    {result}_ge = GreaterOrEqual ({x}, {result}_theta)
-    {result}_z = Cast <to = 7> ({result}_ge)
-    {result}_fire = Mul ({result}_z, d)
-    next = Add (acc, {result}_fire)
-    {copy}
-  }}> ({result}_zero, {result}_weights)
+  {result}_never = Less ({x}, {x})
+  {result}_zero = Cast <to = 7> ({result}_never)
+  {result}{ends}{f", {result}_bits" if emit else ""} = Scan <num_scan_inputs = 1, body = sar
+    (int64[] acc{state_in}, int64 d) => (int64[] next{state_out}{", int64[] emitted" if emit else ""}) {{
+    trial = Add (acc, d)
+    at = {at}
+    theta = Gather <axis = 0> (table, at)
+    crossed = Less (theta, x)
+    z_serial = Cast <to = 7> (crossed)
+    fire = Mul (z_serial, d)
+    next = Add (acc, fire)
+    {copies}
+    {"emitted = Identity (fire)" if emit else ""}
+  }}> ({result}_zero{starts}, {result}_weights)
 """
