@@ -1,10 +1,11 @@
-"""SpikeLayerNorm: layer normalisation by integer sums, a squaring neuron and a bit-serial reciprocal square root.
+"""SpikeLayerNorm: layer normalisation by integer sums, a squaring neuron and a bit-serial reciprocal square
+root.
 
     μ = Δ·Σc/n   (c: the row's integer code, Δ its step);   d = x - μ
     Y = (d · RSQRT(Δ_d²·Σc_d²/n + ε)) · gamma + beta
 
-X: float32 `[..., n]`, n ≥ 1; gamma, beta: float32 `[n]`; rsqrt: float32 thresholds `[2**bits]`; Y: float32. Emission
-as in SpikeRMSNorm. Source: methods §6.5; LAS's spike-equivalent LayerNorm with ε kept.
+X: float32 `[..., n]`, n ≥ 1; gamma, beta: float32 `[n]`; rsqrt: float32 thresholds `[2**bits]`; Y: float32.
+Emission as in SpikeRMSNorm. Source: methods §6.5; LAS's spike-equivalent LayerNorm with ε kept.
 """
 
 from __future__ import annotations
@@ -74,7 +75,10 @@ BODY = (
 
 def cases(rng: np.random.Generator) -> Iterator[Case]:
     for x, attributes in norm_inputs(rng):
-        gain, shift = rng.random(x.shape[-1], np.float32), rng.standard_normal(x.shape[-1]).astype(np.float32)
+        gain, shift = (
+            rng.random((x.shape[-1],)).astype(np.float32),
+            rng.standard_normal((x.shape[-1],)).astype(np.float32),
+        )
         yield [x, gain, shift, rsqrt_thresholds(attributes["bits"])], attributes
 
 

@@ -3,11 +3,11 @@
     v ← radix·v + S_t·W      for t = 0 … steps-1
     Y = (v · scale) · w_scale
 
-S: int8, int16 or int32 `[steps, ..., K]`; W: float32 or int8 `[K, N]`; w_scale: float32 `[1]` or `[N]` (ones for
-float weights); Y: float32 `[..., N]`. The membrane is float64: exact for int8 weights, so every order of summation
-gives the same bits; for float32 weights the sum is rounded once to float32, so two orders differ only when the
-exact sum lies within 2⁻⁵³ relative of a rounding boundary. A bias stays an ordinary Add, injected once (sum coding,
-methods §6.3 rule 1).
+S: int8, int16 or int32 `[steps, ..., K]`; W: float32 or int8 `[K, N]`; w_scale: float32 `[1]` or `[N]` (ones
+for float weights); Y: float32 `[..., N]`. The membrane is float64: exact for int8 weights, so every order of
+summation gives the same bits; for float32 weights the sum is rounded once to float32, so two orders differ
+only when the exact sum lies within 2⁻⁵³ relative of a rounding boundary. A bias stays an ordinary Add,
+injected once (sum coding, methods §6.3 rule 1).
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     v ← radix·v + S_t·U        Y = scale · v
 
-S: integers `[steps, ...]`; U: float32, the shape of one step; Y: float32. One operand is static, so the telescoping
-product has one term (methods §6.3 rule 3): each spike adds U, shifted by the spike's weight. Exact in float64 when
-the code has at most 29 significant bits, so both executions agree bit for bit.
+S: integers `[steps, ...]`; U: float32, the shape of one step; Y: float32. One operand is static, so the
+telescoping product has one term (methods §6.3 rule 3): each spike adds U, shifted by the spike's weight.
+Exact in float64 when the code has at most 29 significant bits, so both executions agree bit for bit.
 """
 
 from __future__ import annotations

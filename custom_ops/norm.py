@@ -1,8 +1,8 @@
 """What SpikeRMSNorm and SpikeLayerNorm share: the squaring neuron and the bit-serial reciprocal square root.
 
 A row's largest |x| gates its threshold: Δ = 2^(e-bits) with 2^e ≤ max|x| < 2^(e+1), so the row's integer code
-c = sign(x)·⌊|x|/Δ + ½⌋ has at most bits + 1 binary digits. Σc² (each c² a telescoping product of the train with
-itself) and Σc are exact integers. 1/√(ms) is range-reduced by powers of four (methods §6.5).
+c = sign(x)·⌊|x|/Δ + ½⌋ has at most bits + 1 binary digits. Σc² (each c² a telescoping product of the train
+with itself) and Σc are exact integers. 1/√(ms) is range-reduced by powers of four (methods §6.5).
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from .train import (
     bit_serial,
     bit_serial_body,
     digits,
-    largest_body, sum_body,
+    largest_body,
+    sum_body,
     total,
 )
 
 REACH = 63
-"""Row maxima and root mean squares between 2**-REACH and 2**REACH are exact; smaller ones count as 2**-REACH."""
+"""Row maxima and root mean squares between 2**-REACH and 2**REACH are exact; smaller ones count as
+2**-REACH."""
 
 
 def row_code(x: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:

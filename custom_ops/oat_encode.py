@@ -1,14 +1,15 @@
 """OATEncode: the outlier-aware threshold neuron, from a real activation to a spike train.
 
     Δ = scale,  z = |x| / Δ
-    r = the first range 0 … ranges-1 with  m = ⌊z/ratio**r + ½⌋ < 2**bits;  in the last one m saturates at 2**bits - 1
+    r = the first range 0 … ranges-1 with  m = ⌊z/ratio**r + ½⌋ < 2**bits;  the last saturates at 2**bits - 1
     s_t = sign(x) · ratio**r · digit_t(m)
 
-Two ranges (LAS) with a power-of-two ratio, so that one integer code holds both: code = Σ_t radix**(steps-1-t)·s_t, and
-the decoded value is Δ·code. Error ≤ ratio**r·Δ/2. One range is a plain quantiser; a third serves sites where single
-tokens are so massive that two ranges would leave a gap. X: float32, any shape, finite; S: integer type `to`,
-`[steps, *X.shape]`, radix**steps = 2**bits. Raises ValueError when a spike does not fit the type `to`.
-Source: LAS (arXiv 2505.09659) OAT neuron; rounding to nearest, the power-of-two ratio and a third range are ours.
+Two ranges (LAS) with a power-of-two ratio, so that one integer code holds both: code = Σ_t
+radix**(steps-1-t)·s_t, and the decoded value is Δ·code. Error ≤ ratio**r·Δ/2. One range is a plain quantiser;
+a third serves sites where single tokens are so massive that two ranges would leave a gap. X: float32, any
+shape, finite; S: integer type `to`, `[steps, *X.shape]`, radix**steps = 2**bits. Raises ValueError when a
+spike does not fit the type `to`. Source: LAS (arXiv 2505.09659) OAT neuron; rounding to nearest, the power-
+of-two ratio and a third range are ours.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def oat_encode(
 ) -> np.ndarray:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(to)
     if ratio ** (ranges - 1) * (min(radix, 2**bits) - 1) > np.iinfo(dtype).max:
-        raise ValueError(f"OATEncode: {bits} bits, radix {radix}, {ranges} ranges of ratio {ratio} do not fit {dtype}")
+        raise ValueError(
+            f"OATEncode: {bits} bits, radix {radix}, {ranges} ranges of ratio {ratio} do not fit {dtype}"
+        )
     levels = np.float32(2**bits - 1)
     z = np.abs(x) / np.float32(scale)
     magnitude, gate = np.floor(z + np.float32(0.5)), np.ones(x.shape, np.int64)

@@ -2,14 +2,15 @@
 
     ms = Δ²·Σc²/n + ε   (c: the row's integer code, Δ its step);   Y = (x · RSQRT(ms)) · gamma
 
-X: float32 `[..., n]`, n ≥ 1; gamma: float32 `[n]`; rsqrt: float32 thresholds `[2**bits]`; Y: float32. The root is
-emitted as a train of `steps` digits (radix**steps ≥ 2**(bits+2)); each of its spikes adds x, shifted. Relative error of the root ≤ 2^(-bits-1).
-Source: methods §6.5; LAS's spike-equivalent norm with ε kept.
+X: float32 `[..., n]`, n ≥ 1; gamma: float32 `[n]`; rsqrt: float32 thresholds `[2**bits]`; Y: float32. The
+root is emitted as a train of `steps` digits (radix**steps ≥ 2**(bits+2)); each of its spikes adds x, shifted.
+Relative error of the root ≤ 2^(-bits-1). Source: methods §6.5; LAS's spike-equivalent norm with ε kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ BODY = (
 )
 
 
-def norm_inputs(rng: np.random.Generator) -> Iterator[tuple[np.ndarray, dict[str, object]]]:
+def norm_inputs(rng: np.random.Generator) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """Rows with and without an outlier channel, a zero row, an empty batch, in both executions."""
     for bits, shape in ((12, (3, 64)), (8, (2, 2, 17)), (12, (1, 1)), (10, (0, 8)), (12, (576,))):
         x = rng.standard_normal(shape).astype(np.float32)
@@ -61,7 +62,10 @@ def norm_inputs(rng: np.random.Generator) -> Iterator[tuple[np.ndarray, dict[str
 
 def cases(rng: np.random.Generator) -> Iterator[Case]:
     for x, attributes in norm_inputs(rng):
-        yield [x, rng.random(x.shape[-1], np.float32), rsqrt_thresholds(attributes["bits"])], attributes
+        yield (
+            [x, rng.random((x.shape[-1],)).astype(np.float32), rsqrt_thresholds(attributes["bits"])],
+            attributes,
+        )
 
 
 OP = SpikingOp(

@@ -4,11 +4,11 @@
     σ = Σ p = m·2^k, m ∈ [1,2);   r = 2^(bits+1) - R(m) ≈ 2^(bits+1)/m
     v ← radix·v + r_t·p;   Y = v·2^(-bits-1-k)
 
-E and R are bit-serial neurons (`exp2`, `reciprocal`: float32 thresholds `[2**bits]`); r is emitted as a train of
-`steps` digits (radix**steps ≥ 2**(bits+2)). Shifts by e and k are exponent arithmetic. X: float32 `[..., L]`, additive
-masks welcome (a fully masked row gives zeros); Y: float32. All sums are exact, so any order gives the same bits.
-Total variation from softmax ≤ about 5e-5 at bits = 12. Source: methods §6.5 (range reduction after MBE,
-arXiv 2508.07710, and LAS's spike-equivalent softmax).
+E and R are bit-serial neurons (`exp2`, `reciprocal`: float32 thresholds `[2**bits]`); r is emitted as a train
+of `steps` digits (radix**steps ≥ 2**(bits+2)). Shifts by e and k are exponent arithmetic. X: float32 `[...,
+L]`, additive masks welcome (a fully masked row gives zeros); Y: float32. All sums are exact, so any order
+gives the same bits. Total variation from softmax ≤ about 5e-5 at bits = 12. Source: methods §6.5 (range
+reduction after MBE, arXiv 2508.07710, and LAS's spike-equivalent softmax).
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from .train import (
     bit_serial,
     bit_serial_body,
     digits,
-    largest_body, sum_body,
+    largest_body,
+    sum_body,
 )
 
 LOG2E = np.float32(1.4426950408889634)
@@ -40,7 +41,7 @@ def softmax(
 ) -> np.ndarray:
     if x.size == 0:
         return x.copy()
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         t = (x - x.max(-1, keepdims=True)) * LOG2E
     alive = t > np.float32(REACH)
     t = np.where(alive, t, np.float32(REACH))

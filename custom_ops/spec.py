@@ -1,4 +1,5 @@
-"""What a spiking op is: its name, inputs, attributes, numpy definition and ONNX body, declared together once."""
+"""What a spiking op is: its name, inputs, attributes, numpy definition and ONNX body, declared together
+once."""
 
 from __future__ import annotations
 

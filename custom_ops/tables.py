@@ -1,4 +1,5 @@
-"""Thresholds of the bit-serial neurons: where each level of a function's output is crossed, rounded to nearest."""
+"""Thresholds of the bit-serial neurons: where each level of a function's output is crossed, rounded to
+nearest."""
 
 from __future__ import annotations
 

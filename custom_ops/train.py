@@ -1,12 +1,14 @@
 """Spike trains: an integer code and the digits that carry it through time.
 
-A train has shape `[steps, ...]`. Step t carries the digit of weight `radix**(steps-1-t)`, most significant first, so
+A train has shape `[steps, ...]`. Step t carries the digit of weight `radix**(steps-1-t)`, most significant
+first, so
 
     code = Σ_t radix**(steps-1-t) · s_t        computed as        v ← radix·v + s_t
 
-Unrolled execution uses radix 2 and as many steps as the code has bits: each s_t is a spike (0, ±1, or ±ratio for a
-spike of the outlier range). Packed execution is the same train in radix 2**bits: one step whose single digit is the
-whole code. Every op below is written once for any radix, which is why the two executions are equal.
+Unrolled execution uses radix 2 and as many steps as the code has bits: each s_t is a spike (0, ±1, or ±ratio
+for a spike of the outlier range). Packed execution is the same train in radix 2**bits: one step whose single
+digit is the whole code. Every op below is written once for any radix, which is why the two executions are
+equal.
 """
 
 from __future__ import annotations
@@ -35,8 +37,9 @@ def bit_serial(x: np.ndarray, thresholds: np.ndarray, bits: int, row: np.ndarray
 
         acc = 0;  for d = 2**(bits-1) ... 1:   z = [x > θ(acc + d)];   acc += z·d
 
-    `thresholds` is `[rows, 2**bits]`, ascending along the last axis (entry 0 is never read); the result is the number
-    of thresholds that x has passed. This is the neuron that replaces lookup tables of the LAS code (methods §6.5).
+    `thresholds` is `[rows, 2**bits]`, ascending along the last axis (entry 0 is never read); the result is
+    the number of thresholds that x has passed. This is the neuron that replaces lookup tables of the LAS code
+    (methods §6.5).
     """
     flat = thresholds.reshape(-1)
     acc = np.zeros(x.shape, np.int64)
@@ -76,8 +79,9 @@ LAST_AXIS_BODY = """
 
 
 def sum_body(x: str, result: str) -> str:
-    """ONNX text: Σ of float64 `x` over the last axis, kept as 1, by a product with ones: ONNX Runtime's ReduceSum
-    leaves an empty tensor's shape as it was, and mending it by a Reshape would hide the rank from release 1.20."""
+    """ONNX text: Σ of float64 `x` over the last axis, kept as 1, by a product with ones: ONNX Runtime's
+    ReduceSum leaves an empty tensor's shape as it was, and mending it by a Reshape would hide the rank from
+    release 1.20."""
     return f"""
   {result}_shape = Shape ({x})
   {result}_n = Slice ({result}_shape, last, end)
@@ -88,7 +92,8 @@ def sum_body(x: str, result: str) -> str:
 
 
 def largest_body(x: str, result: str) -> str:
-    """ONNX text: the maximum of `x` over the last axis, kept as 1 (cut to 1 for the reason given at `sum_body`)."""
+    """ONNX text: the maximum of `x` over the last axis, kept as 1 (cut to 1 for the reason given at
+    `sum_body`)."""
     return f"""
   {result}_reduced = ReduceMax <keepdims = 1> ({x}, last)
   {result}_start = Constant <value_ints = [0]> ()
@@ -97,11 +102,12 @@ def largest_body(x: str, result: str) -> str:
 
 
 def bit_serial_body(x: str, thresholds: str, result: str, row: str = "", emit: bool = False) -> str:
-    """ONNX text of `bit_serial`; `result` is int64. `row` names an int64 tensor of row offsets (already ×2**bits).
+    """ONNX text of `bit_serial`; `result` is int64. `row` names an int64 tensor of row offsets (already
+    ×2**bits).
 
-    With `emit`, the scan also returns `<result>_bits` int64 [bits, ...]: the emitted digits z·d. What the scan reads
-    from outside is carried as state, and its start
-    is made from `x` itself, because ONNX Runtime 1.20 infers no shapes through captured values or computed shapes.
+    With `emit`, the scan also returns `<result>_bits` int64 [bits, ...]: the emitted digits z·d. What the
+    scan reads from outside is carried as state, and its start is made from `x` itself, because ONNX Runtime
+    1.20 infers no shapes through captured values or computed shapes.
     """
     carried = [("x", "float", x), ("table", "float", thresholds), *([("row", "int64", row)] if row else [])]
     state_in = "".join(f", {kind}[] {name}" for name, kind, _ in carried)

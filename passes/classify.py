@@ -1,4 +1,5 @@
-"""What became of every original node: spiking, linear, host or rejected, with the reason and its share of MACs."""
+"""What became of every original node: spiking, linear, host or rejected, with the reason and its share of
+MACs."""
 
 from __future__ import annotations
 
@@ -10,15 +11,18 @@ import onnx_graphsurgeon as gs
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Decision, Finding, Program
 
+from .methods import Method
+
 VERDICTS = ("spiking", "linear", "host", "rejected")
 
 SHAPING = {
-    "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat", "Expand", "Gather", "Flatten", "Tile",
-    "Identity", "Cast", "Pad",
+    "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat", "Expand", "Gather", "Flatten",
+    "Tile", "Identity", "Cast", "Pad",
 }  # fmt: skip
 BOOKKEEPING = {
-    "Shape", "Range", "ConstantOfShape", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not",
-    "Where", "CumSum", "GatherND", "GatherElements", "ScatterND", "Size", "Trilu", "NonZero", "Constant",
+    "Shape", "Range", "ConstantOfShape", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
+    "And", "Or", "Not", "Where", "CumSum", "GatherND", "GatherElements", "ScatterND", "Size", "Trilu",
+    "NonZero", "Constant",
 }  # fmt: skip
 REASONS = {
     "rope": "rotation by position: linear in the decoded value, applied as it is",
@@ -41,7 +45,7 @@ def classify(program: Program) -> None:
         program.decisions[name] = Decision(name, node.op, verdict, reason, block, macs)
 
 
-def _verdict(node: gs.Node, finding: Finding | None, from_data: bool, method) -> tuple[str, str]:  # type: ignore[no-untyped-def]
+def _verdict(node: gs.Node, finding: Finding | None, from_data: bool, method: Method) -> tuple[str, str]:
     if finding is not None:
         if finding.kind in method.operators:
             if finding.kind == "rmsnorm" and np.any(finding.facts["beta"]):
@@ -77,7 +81,8 @@ def _data_nodes(program: Program) -> set[int]:
 
 
 def coverage(program: Program) -> dict[str, Any]:
-    """Nodes and MACs by verdict, over the whole model; `dense_in_blocks` is what a spiking block still multiplies."""
+    """Nodes and MACs by verdict, over the whole model; `dense_in_blocks` is what a spiking block still
+    multiplies."""
     nodes, macs = dict.fromkeys(VERDICTS, 0), dict.fromkeys(VERDICTS, 0)
     for decision in program.decisions.values():
         nodes[decision.verdict] += 1

@@ -1,7 +1,8 @@
-"""Chooses the execution: timesteps one by one (unrolled), or the same train collapsed to one integer (packed).
+"""Chooses the execution: timesteps one by one (unrolled), or the same train collapsed to one integer
+(packed).
 
-Legal because every encoder re-encodes a decoded value and everything between is linear or telescopes (the collapse
-theorem, methods §6.3): only attributes change, never the graph.
+Legal because every encoder re-encodes a decoded value and everything between is linear or telescopes (the
+collapse theorem, methods §6.3): only attributes change, never the graph.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Runs the original model on calibration inputs and gathers statistics at every site where spikes will be made."""
+"""Runs the original model on calibration inputs and gathers statistics at every site where spikes will be
+made."""
 
 from __future__ import annotations
 

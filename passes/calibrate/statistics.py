@@ -1,4 +1,5 @@
-"""Streaming statistics of one site: a fine logarithmic histogram of magnitudes, channel maxima, outlier tokens."""
+"""Streaming statistics of one site: a fine logarithmic histogram of magnitudes, channel maxima, outlier
+tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import numpy as np
 MANTISSA_BITS = 6
 SHIFT = 23 - MANTISSA_BITS
 BINS = 1 << (8 + MANTISSA_BITS)
-"""64 bins an octave over the whole float32 range: 1 % wide, so quantisation error can be read off the histogram."""
+"""64 bins an octave over the whole float32 range: 1 % wide, so quantisation error can be read off the
+histogram."""
 
 LARGEST_SAMPLE = 1 << 20
 """Values of one tensor that enter the histogram (every n-th row of a larger one); maxima see them all."""
@@ -28,8 +30,8 @@ def bin_values() -> np.ndarray:
 
 @dataclass
 class SiteStatistics:
-    """Activations `[..., channels]` seen so far at one site. `weight`, when given, is each channel's importance
-    Σ_n W[c, n]² (how much an error there costs downstream); the histogram is weighted by it."""
+    """Activations `[..., channels]` seen so far at one site. `weight`, when given, is each channel's
+    importance Σ_n W[c, n]² (how much an error there costs downstream); the histogram is weighted by it."""
 
     weight: np.ndarray | None = None
     histogram: np.ndarray = field(default_factory=lambda: np.zeros(BINS))
@@ -48,19 +50,25 @@ class SiteStatistics:
         self.negative |= bool(x.size and x.min() < 0)
         self.count += rows.size
         if self.weight is None:
-            self.channel_max = np.maximum(0.0 if self.channel_max is None else self.channel_max, rows.max(initial=0.0))
+            self.channel_max = np.maximum(
+                0.0 if self.channel_max is None else self.channel_max, rows.max(initial=0.0)
+            )
             return
         row_max = rows.max(-1)
         seen = rows.max(0)
         self.channel_max = seen if self.channel_max is None else np.maximum(self.channel_max, seen)
-        self.outlier_tokens += int((row_max > TOKEN_RATIO * np.quantile(row_max, 0.99)).sum()) if len(rows) > 1 else 0
+        self.outlier_tokens += (
+            int((row_max > TOKEN_RATIO * np.quantile(row_max, 0.99)).sum()) if len(rows) > 1 else 0
+        )
         self.tokens += len(rows)
 
     def _importance(self, rows: np.ndarray) -> np.ndarray | None:
-        """Each value's weight: its channel's importance, over the row's energy where that is far above the median's.
+        """Each value's weight: its channel's importance, over the row's energy where that is far above the
+        median's.
 
-        A massive token's residual is as large as its activations, so the same relative error costs it no more than
-        it costs any other token; without this the one token on position 0 would set the step for all the rest.
+        A massive token's residual is as large as its activations, so the same relative error costs it no more
+        than it costs any other token; without this the one token on position 0 would set the step for all the
+        rest.
         """
         if self.weight is None:
             return None

@@ -1,4 +1,5 @@
-"""Thresholds of the outlier-aware encoder, chosen from data: the step and range ratio of least squared error."""
+"""Thresholds of the outlier-aware encoder, chosen from data: the step and range ratio of least squared
+error."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from spikec.ir.program import Program
 from .statistics import SiteStatistics, bin_values
 
 LARGEST_LOG_RATIO = 6
-"""Spikes of one range weigh at most 64 times those of the next finer one, so that with two ranges they fit int8."""
+"""Spikes of one range weigh at most 64 times those of the next finer one, so that with two ranges they fit
+int8."""
 GAP = 2.0
 """A third range must cut the squared error by this factor to be worth its heavier spikes."""
 STRETCHES = np.exp2(np.linspace(0.0, 0.5, 9))
@@ -22,8 +24,9 @@ HEADROOM = 1.25
 
 @dataclass(frozen=True)
 class Threshold:
-    """One encoder: code step Δ (`scale`), ranges each `ratio` times coarser than the one before, the relative squared
-    error expected, and the share of values beyond the first range (both weighted like the site's histogram)."""
+    """One encoder: code step Δ (`scale`), ranges each `ratio` times coarser than the one before, the relative
+    squared error expected, and the share of values beyond the first range (both weighted like the site's
+    histogram)."""
 
     scale: float
     ratio: int
@@ -68,7 +71,8 @@ def _best(values: np.ndarray, counts: np.ndarray, levels: int, reach: float, ran
 
 
 def _evaluate(values: np.ndarray, counts: np.ndarray, levels: int, threshold: Threshold) -> Threshold:
-    """Fills in the error: uniform rounding noise of each range's step, exact below four steps, and saturation."""
+    """Fills in the error: uniform rounding noise of each range's step, exact below four steps, and
+    saturation."""
     z = values / threshold.scale
     step = np.full(values.shape, threshold.scale)
     for weight in threshold.weights[1:]:

@@ -1,7 +1,8 @@
 """LAS: outlier-aware threshold neurons at every site, spike-equivalent products, bit-serial non-linearities.
 
-Source: arXiv 2505.09659 (AAAI-26). Ours differs where the released code is not spike-driven: ranges are chosen from
-data instead of typed, every product runs on spikes, and successive approximation replaces its lookup tables.
+Source: arXiv 2505.09659 (AAAI-26). Ours differs where the released code is not spike-driven: ranges are
+chosen from data instead of typed, every product runs on spikes, and successive approximation replaces its
+lookup tables.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from .method import Method
 LAS = Method(
     name="las",
     source="arXiv 2505.09659 (AAAI-26), doi 10.1609/aaai.v40i3.37151",
-    guarantee="L1: equal to the network quantised by its encoders; equal to the ANN within the budget measured",
+    guarantee="L1: equals the network quantised by its encoders, and the ANN within the budget measured",
     timesteps=16,
     function_bits=12,
     encoder="OATEncode",

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Method:
-    """A recipe. `timesteps` are the encoder's steps, `function_bits` those of the bit-serial neurons; `operators`
-    maps a finding's kind to the catalogue's operator, and a kind that is absent stays on host, for `kept[kind]`."""
+    """A recipe. `timesteps` are the encoder's steps, `function_bits` those of the bit-serial neurons;
+    `operators` maps a finding's kind to the catalogue's operator, and a kind that is absent stays on host,
+    for `kept[kind]`."""
 
     name: str
     source: str

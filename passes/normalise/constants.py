@@ -1,4 +1,5 @@
-"""Constant nodes become constants; Identity, Dropout and no-op Cast vanish; small transposed weights are folded."""
+"""Constant nodes become constants; Identity, Dropout and no-op Cast vanish; small transposed weights are
+folded."""
 
 from __future__ import annotations
 
@@ -22,10 +23,16 @@ def fold_constants(program: Program) -> None:
                 _redirect(node.outputs[0], gs.Constant(node.outputs[0].name, values), outputs)
         elif node.op in ("Identity", "Dropout") or (node.op == "Cast" and _same_type(node)):
             _redirect(node.outputs[0], node.inputs[0], outputs)
-        elif node.op == "Transpose" and isinstance(node.inputs[0], gs.Constant) and len(node.inputs[0].outputs) == 1:
+        elif (
+            node.op == "Transpose"
+            and isinstance(node.inputs[0], gs.Constant)
+            and len(node.inputs[0].outputs) == 1
+        ):
             order = node.attrs.get("perm")
             values = np.transpose(array(node.inputs[0]), order)
-            _redirect(node.outputs[0], gs.Constant(node.outputs[0].name, np.ascontiguousarray(values)), outputs)
+            _redirect(
+                node.outputs[0], gs.Constant(node.outputs[0].name, np.ascontiguousarray(values)), outputs
+            )
     graphs.prune(graph)
     graphs.sort(graph)
 

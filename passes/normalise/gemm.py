@@ -27,6 +27,8 @@ def split_gemm(program: Program) -> None:
         product = gs.Variable(f"{output.name}/product", output.dtype, output.shape) if biased else output
         graph.nodes.append(gs.Node("MatMul", node.name, inputs=[node.inputs[0], weight], outputs=[product]))
         if biased:
-            graph.nodes.append(gs.Node("Add", f"{node.name}/bias", inputs=[product, node.inputs[2]], outputs=[output]))
+            graph.nodes.append(
+                gs.Node("Add", f"{node.name}/bias", inputs=[product, node.inputs[2]], outputs=[output])
+            )
     graphs.prune(graph)
     graphs.sort(graph)

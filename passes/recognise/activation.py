@@ -1,8 +1,10 @@
-"""Scalar functions: any closed elementwise region of one input, named when its numbers match a known function."""
+"""Scalar functions: any closed elementwise region of one input, named when its numbers match a known
+function."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -12,7 +14,8 @@ from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Diagnostic, Finding, Program
 
 ANCHORS = {
-    "Tanh", "Erf", "Sigmoid", "Relu", "Gelu", "Elu", "LeakyRelu", "HardSwish", "HardSigmoid", "Mish", "Softplus", "Softsign", "Swish"
+    "Tanh", "Erf", "Sigmoid", "Relu", "Gelu", "Elu", "LeakyRelu", "HardSwish", "HardSigmoid", "Mish",
+    "Softplus", "Softsign", "Swish",
 }  # fmt: skip
 
 KNOWN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -40,7 +43,11 @@ def recognise_activations(program: Program) -> None:
         finding = _largest_match(program, anchor)
         if finding is None:
             program.diagnostics.append(
-                Diagnostic("warning", anchor.name, f"{anchor.op} belongs to no closed function of a single value: kept on host")
+                Diagnostic(
+                    "warning",
+                    anchor.name,
+                    f"{anchor.op} belongs to no closed function of a single value: kept on host",
+                )
             )
             continue
         finding = _with_gate(program, finding)
@@ -49,7 +56,8 @@ def recognise_activations(program: Program) -> None:
 
 
 def _with_gate(program: Program, finding: Finding) -> Finding:
-    """Takes in the product with a second value (SwiGLU's act(gate)·up) when nothing else reads the activation."""
+    """Takes in the product with a second value (SwiGLU's act(gate)·up) when nothing else reads the
+    activation."""
     users = finding.result.outputs
     if len(users) != 1 or users[0].op != "Mul" or any(finding.result is o for o in program.graph.outputs):
         return finding
@@ -59,7 +67,9 @@ def _with_gate(program: Program, finding: Finding) -> Finding:
     if list(other.shape) != list(finding.result.shape):
         return finding
     nodes = (*finding.nodes, users[0])
-    return Finding(finding.kind, (*finding.sources, other), users[0].outputs[0], nodes, finding.facts, finding.error)
+    return Finding(
+        finding.kind, (*finding.sources, other), users[0].outputs[0], nodes, finding.facts, finding.error
+    )
 
 
 def _carries_data(tensor: gs.Tensor) -> bool:
@@ -87,7 +97,9 @@ def _largest_match(program: Program, anchor: gs.Node) -> Finding | None:
 
 
 def _name(value: np.ndarray) -> tuple[str, float]:
-    errors = {kind: float(np.max(np.abs(value - fn(PROBES)) / (1 + np.abs(PROBES)))) for kind, fn in KNOWN.items()}
+    errors = {
+        kind: float(np.max(np.abs(value - fn(PROBES)) / (1 + np.abs(PROBES)))) for kind, fn in KNOWN.items()
+    }
     kind = min(errors, key=errors.__getitem__)
     return (kind, errors[kind]) if errors[kind] <= TOLERANCE else ("function", 0.0)
 
@@ -97,12 +109,14 @@ def _scalar_function(source: gs.Tensor, result: gs.Tensor) -> Callable[[np.ndarr
     wiring = [(node, list(node.inputs), node.outputs[0]) for node in region.region_nodes(result, (source,))]
 
     def function(x: np.ndarray) -> np.ndarray:
-        known = {id(source): np.asarray(x, np.float64)}
+        known: dict[int, Any] = {id(source): np.asarray(x, np.float64)}
         for node, inputs, output in wiring:
             operands = [
-                region.constant_value(i) if isinstance(i, gs.Constant) else known[id(i)] for i in inputs if i.name
+                region.constant_value(i) if isinstance(i, gs.Constant) else known[id(i)]
+                for i in inputs
+                if i.name
             ]
             known[id(output)] = region.apply(node, operands)
-        return known[id(result)]
+        return np.asarray(known[id(result)])
 
     return function

@@ -1,4 +1,5 @@
-"""Attention: a softmax whose scores come from a product of two activations and whose weights go into another."""
+"""Attention: a softmax whose scores come from a product of two activations and whose weights go into
+another."""
 
 from __future__ import annotations
 
@@ -23,15 +24,26 @@ def recognise_attention(program: Program) -> None:
         context = next((by_weights[id(t)] for t in ahead if id(t) in by_weights), None)
         if scores is None or context is None:
             program.diagnostics.append(
-                Diagnostic("note", softmax.name, "softmax is not part of an attention of two products (a router, or another use)")
+                Diagnostic(
+                    "note",
+                    softmax.name,
+                    "softmax is not part of an attention of two products (a router, or another use)",
+                )
             )
             continue
         scores.facts["label"], context.facts["label"] = "qk", "av"
-        facts = {"label": "attention", "scores": scores, "context": context, "masked": _masked(softmax.sources[0], scores.result)}
+        facts = {
+            "label": "attention",
+            "scores": scores,
+            "context": context,
+            "masked": _masked(softmax.sources[0], scores.result),
+        }
         program.findings.append(Finding("attention", scores.sources, context.result, (), facts))
 
 
 def _masked(tensor: gs.Tensor, scores: gs.Tensor) -> bool:
     """Whether something other than a constant joins the scores before the softmax."""
     nodes = region.region_nodes(tensor, (scores,))
-    return any(node.op in ("Add", "Where") and any(isinstance(i, gs.Variable) for i in node.inputs) for node in nodes)
+    return any(
+        node.op in ("Add", "Where") and any(isinstance(i, gs.Variable) for i in node.inputs) for node in nodes
+    )

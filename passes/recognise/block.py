@@ -24,7 +24,9 @@ def recognise_blocks(program: Program) -> None:
 
 
 def _is_table(constant: gs.Constant) -> bool:
-    return len(constant.shape) == 2 and constant.dtype is not None and np.issubdtype(constant.dtype, np.floating)
+    return (
+        len(constant.shape) == 2 and constant.dtype is not None and np.issubdtype(constant.dtype, np.floating)
+    )
 
 
 def _find_residuals(program: Program) -> None:
@@ -35,7 +37,9 @@ def _find_residuals(program: Program) -> None:
         if any(id(i) in carries for i in node.inputs):
             carries |= {id(o) for o in node.outputs}
         if node.op == "Add" and id(node) not in owner and all(id(i) in carries for i in node.inputs):
-            program.findings.append(Finding("residual", tuple(node.inputs), node.outputs[0], (node,), {"label": "residual"}))
+            program.findings.append(
+                Finding("residual", tuple(node.inputs), node.outputs[0], (node,), {"label": "residual"})
+            )
 
 
 def _number_blocks(program: Program) -> None:

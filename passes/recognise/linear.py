@@ -28,13 +28,21 @@ def recognise_products(program: Program) -> None:
             program.findings.append(Finding(kind, (left,), node.outputs[0], (node,), facts))
         elif _constant_source(right) is not None:
             program.findings.append(
-                Finding("head", (left,), node.outputs[0], (node,), {"weight": _constant_source(right), "label": "head"})
+                Finding(
+                    "head",
+                    (left,),
+                    node.outputs[0],
+                    (node,),
+                    {"weight": _constant_source(right), "label": "head"},
+                )
             )
         elif isinstance(left, gs.Constant):
             _note(program, node, "constant on the left-hand side")
         elif _is_float(left) and _is_float(right) and _from_data(left) and _from_data(right):
             program.findings.append(
-                Finding("matmul_dynamic", (left, right), node.outputs[0], (node,), {"label": "matmul_dynamic"})
+                Finding(
+                    "matmul_dynamic", (left, right), node.outputs[0], (node,), {"label": "matmul_dynamic"}
+                )
             )
 
 
@@ -61,7 +69,10 @@ def _is_head(result: gs.Tensor, outputs: set[int]) -> bool:
             mixes = user.op in ("Add", "Mul") and all(isinstance(i, gs.Variable) for i in user.inputs)
             if mixes or user.op not in SHAPE_OPS | {"Add", "Mul", "Div", "Tanh"}:
                 return False
-    return any(id(tensor) in outputs for tensor in region.descendants(result, 6, SHAPE_OPS | {"Add", "Mul", "Div", "Tanh"}))
+    return any(
+        id(tensor) in outputs
+        for tensor in region.descendants(result, 6, SHAPE_OPS | {"Add", "Mul", "Div", "Tanh"})
+    )
 
 
 def _from_data(tensor: gs.Tensor) -> bool:

@@ -1,17 +1,21 @@
-"""Layer and root-mean-square normalisation over the last axis, with gain, shift and epsilon read off the numbers."""
+"""Layer and root-mean-square normalisation over the last axis, with gain, shift and epsilon read off the
+numbers."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from spikec.ir import graph as graphs
 from spikec.ir import region
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Diagnostic, Finding, Program
 from spikec.ir.weights import array
 
-NATIVE = {"LayerNormalization": "layernorm", "RMSNormalization": "rmsnorm", "SimplifiedLayerNormalization": "rmsnorm"}
+NATIVE = {
+    "LayerNormalization": "layernorm",
+    "RMSNormalization": "rmsnorm",
+    "SimplifiedLayerNormalization": "rmsnorm",
+}
 OPS = frozenset(region.SCALAR_OPS | {"ReduceMean"})
 TOLERANCE = 1e-5
 ROWS = 6
@@ -25,7 +29,9 @@ def recognise_norms(program: Program) -> None:
             continue
         finding, reason = _native(anchor) if anchor.op in NATIVE else _decomposed(program, anchor)
         if finding is None:
-            program.diagnostics.append(Diagnostic("warning", anchor.name, f"{anchor.op} kept on host: {reason}"))
+            program.diagnostics.append(
+                Diagnostic("warning", anchor.name, f"{anchor.op} kept on host: {reason}")
+            )
             continue
         claimed |= {id(node) for node in finding.nodes}
         program.findings.append(finding)
@@ -42,7 +48,9 @@ def _native(node: gs.Node) -> tuple[Finding | None, str]:
     if not all(isinstance(i, gs.Constant) for i in node.inputs[1:]):
         return None, "its gain or shift is not constant"
     gamma = array(node.inputs[1]).astype(np.float32).reshape(-1)
-    beta = array(node.inputs[2]).astype(np.float32).reshape(-1) if len(node.inputs) > 2 else np.zeros_like(gamma)
+    beta = (
+        array(node.inputs[2]).astype(np.float32).reshape(-1) if len(node.inputs) > 2 else np.zeros_like(gamma)
+    )
     facts = {"epsilon": float(node.attrs.get("epsilon", 1e-5)), "gamma": gamma, "beta": beta, "label": kind}
     return Finding(kind, (node.inputs[0],), node.outputs[0], (node,), facts), ""
 
@@ -57,7 +65,11 @@ def _decomposed(program: Program, anchor: gs.Node) -> tuple[Finding | None, str]
             finding = _fit(program, source, result, n, anchor)
             if finding is not None and (best is None or len(finding.nodes) > best[0]):
                 best = len(finding.nodes), finding
-    return (best[1], "") if best else (None, "its numbers match neither layer nor root-mean-square normalisation of the last axis")
+    return (
+        (best[1], "")
+        if best
+        else (None, "its numbers match neither layer nor root-mean-square normalisation of the last axis")
+    )
 
 
 DEPTH = 10
@@ -91,7 +103,12 @@ def _fit(program: Program, source: gs.Tensor, result: gs.Tensor, n: int, anchor:
             error = float(np.abs(y - (unit * gamma + beta)).max() / max(np.abs(y).max(), 1e-30))
             if error <= TOLERANCE and not region.leak(nodes, result, program.graph):
                 beta = np.where(np.abs(beta) < 1e-12, 0, beta)
-                facts = {"epsilon": epsilon, "gamma": gamma.astype(np.float32), "beta": beta.astype(np.float32), "label": kind}
+                facts = {
+                    "epsilon": epsilon,
+                    "gamma": gamma.astype(np.float32),
+                    "beta": beta.astype(np.float32),
+                    "label": kind,
+                }
                 return Finding(kind, (source,), result, tuple(nodes), facts, error)
     return None
 

@@ -14,8 +14,8 @@ def recognise_rope(program: Program) -> None:
     for node in program.graph.nodes:
         if node.op != "Add":
             continue
-        products = [graphs.producer(i) for i in node.inputs]
-        if any(p is None or p.op != "Mul" for p in products):
+        products = [p for p in map(graphs.producer, node.inputs) if p is not None and p.op == "Mul"]
+        if len(products) != 2:
             continue
         for straight, turned in (products, products[::-1]):
             rotation = next((r for r in map(_rotated, turned.inputs) if r is not None), None)
@@ -24,7 +24,9 @@ def recognise_rope(program: Program) -> None:
                 cos = next(i for i in straight.inputs if i is not source)
                 sin = next(i for i in turned.inputs if graphs.producer(i) is not inner[0])
                 nodes = (node, straight, turned, *inner)
-                program.findings.append(Finding("rope", (source, cos, sin), node.outputs[0], nodes, {"label": "rope"}))
+                program.findings.append(
+                    Finding("rope", (source, cos, sin), node.outputs[0], nodes, {"label": "rope"})
+                )
                 break
 
 

@@ -15,7 +15,11 @@ def recognise_softmax(program: Program) -> None:
         shape = node.inputs[0].shape if node.inputs[0].shape is not None else node.outputs[0].shape
         if axis != -1 and (shape is None or axis != len(shape) - 1):
             program.diagnostics.append(
-                Diagnostic("warning", node.name, f"Softmax kept on host: works over axis {axis}, not the last one")
+                Diagnostic(
+                    "warning", node.name, f"Softmax kept on host: works over axis {axis}, not the last one"
+                )
             )
             continue
-        program.findings.append(Finding("softmax", (node.inputs[0],), node.outputs[0], (node,), {"label": "softmax"}))
+        program.findings.append(
+            Finding("softmax", (node.inputs[0],), node.outputs[0], (node,), {"label": "softmax"})
+        )

@@ -34,7 +34,9 @@ def train(program: Program, tensor: gs.Tensor) -> tuple[gs.Variable, Threshold]:
     return trains[tensor.name], threshold
 
 
-def sample(program: Program, tensor: gs.Tensor, shape: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
+def sample(
+    program: Program, tensor: gs.Tensor, shape: tuple[int, ...], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(values like the site's, their code as a one-step train), for certificates."""
     threshold, bits = program.thresholds[tensor.name], program.settings["timesteps"]
     x = program.statistics["sites"][tensor.name].draw(np.random.default_rng(seed), shape)

@@ -1,14 +1,15 @@
 """Constants of a SpikeFunction neuron for any scalar function: gates, thresholds, bases and strides.
 
-The axis is cut where the function turns (so that it is monotone between cuts) and where it crosses zero or a power
-of two (so that the error stays relative to the output); in each segment the thresholds are where the output crosses
-the middle between two levels, found by bisection of the function itself.
+The axis is cut where the function turns (so that it is monotone between cuts) and where it crosses zero or a
+power of two (so that the error stays relative to the output); in each segment the thresholds are where the
+output crosses the middle between two levels, found by bisection of the function itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def fit(function: Function, bits: int) -> Neuron:
     cuts = _cuts(function)
     unit = 2.0 ** (SMALLEST_OCTAVE - bits)
     edges, rows, base, stride = [], [], [], []
-    for left, right in zip(cuts[:-1], cuts[1:], strict=True):
+    for left, right in pairwise(cuts):
         low, high = function(np.array([left, right]))
         octave = np.ceil(np.log2(max(abs(low), abs(high), 2.0**SMALLEST_OCTAVE) * (1 - 1e-9)))
         step = 2.0 ** (max(octave, SMALLEST_OCTAVE) - bits)
@@ -54,7 +55,11 @@ def fit(function: Function, bits: int) -> Neuron:
         stride.append(direction * round(step / unit))
     edges[0] = -np.inf
     return Neuron(
-        np.array(edges, np.float32), np.array(rows), np.array(base, np.int32), np.array(stride, np.int32), float(unit)
+        np.array(edges, np.float32),
+        np.array(rows),
+        np.array(base, np.int32),
+        np.array(stride, np.int32),
+        float(unit),
     )
 
 
@@ -64,11 +69,11 @@ def _cuts(function: Function) -> np.ndarray:
     slope = np.sign(np.where(np.abs(np.diff(y)) > 1e-12, np.diff(y), 0))
     moving = np.flatnonzero(slope)
     turns = [
-        _turn(function, GRID[a], GRID[b + 1], slope[a]) for a, b in zip(moving[:-1], moving[1:], strict=True) if slope[a] != slope[b]
+        _turn(function, GRID[a], GRID[b + 1], slope[a]) for a, b in pairwise(moving) if slope[a] != slope[b]
     ]
     bends = [GRID[0], *turns, GRID[-1]]
     cuts = list(bends)
-    for left, right in zip(bends[:-1], bends[1:], strict=True):
+    for left, right in pairwise(bends):
         low, high = function(np.array([left, right]))
         crossings = [0.0] + [s * 2.0**k for k in range(SMALLEST_OCTAVE, 15) for s in (-1, 1)]
         crossings = [c for c in crossings if min(low, high) < c < max(low, high)]

@@ -44,5 +44,7 @@ def _certify(finding: Finding, name: str, attributes: dict[str, float]) -> Certi
         exact = exact - exact.mean(-1, keepdims=True)
     exact = exact / np.sqrt((exact**2).mean(-1, keepdims=True) + attributes["epsilon"]) * gamma + beta
     error = float((np.abs(got - exact).max(-1) / np.maximum(np.abs(exact).max(-1), 1e-30)).max())
-    text = "float64 normalisation of rows with offsets and outlier channels; error relative to the row's largest"
+    text = (
+        "float64 normalisation of rows with offsets and outlier channels; error relative to the row's largest"
+    )
     return Certificate(finding.name, finding.kind, name, text, x.size, error, 2.0 ** (2 - bits))

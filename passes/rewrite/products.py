@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
 from spikec.custom_ops.catalogue import OPS
 from spikec.ir.diagnostics import SpikecError
@@ -31,7 +32,9 @@ def spike_linear(program: Program, *, weights: str = "fp32") -> None:
             matrix, w_scale = constant, program.constant("spikec/one", np.ones(1, np.float32))
         inputs = [spikes, matrix, w_scale]
         result = finding.result
-        value = program.node(op, inputs, f"{result.name}/current", np.float32, result.shape, scale=threshold.scale, radix=2)
+        value = program.node(
+            op, inputs, f"{result.name}/current", np.float32, result.shape, scale=threshold.scale, radix=2
+        )
         program.replace(finding, value, _certify_linear(program, finding, matrix, w_scale))
 
 
@@ -42,7 +45,9 @@ def quantise(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(np.rint(weight / scale), -127, 127).astype(np.int8), scale
 
 
-def _certify_linear(program: Program, finding: Finding, matrix, w_scale) -> Certificate:  # type: ignore[no-untyped-def]
+def _certify_linear(
+    program: Program, finding: Finding, matrix: gs.Constant, w_scale: gs.Constant
+) -> Certificate:
     """The kernel's numbers against x·W with the weights it was given; the bound is half a step times Σ|W|."""
     threshold, bits = program.thresholds[finding.sources[0].name], program.settings["timesteps"]
     fan_in, fan_out = matrix.shape
@@ -66,13 +71,23 @@ def spike_products(program: Program) -> None:
         left, right = finding.sources
         (a, theta_a), (b, theta_b) = train(program, left), train(program, right)
         inner = left.shape[-1] if left.shape and isinstance(left.shape[-1], int) else 2**11
-        if (2**bits * theta_a.weights[-1]) * (2**bits * theta_b.weights[-1]) * inner >= 2**53 and finding.facts["label"] != "av":
+        if (2**bits * theta_a.weights[-1]) * (
+            2**bits * theta_b.weights[-1]
+        ) * inner >= 2**53 and finding.facts["label"] != "av":
             raise SpikecError(
-                f"T = {bits} does not fit the exact sums of {finding.name!r}", why="codes times codes pass 2**53", fix="use fewer timesteps"
+                f"T = {bits} does not fit the exact sums of {finding.name!r}",
+                why="codes times codes pass 2**53",
+                fix="use fewer timesteps",
             )
         result = finding.result
         value = program.node(
-            op, [a, b], f"{result.name}/current", np.float32, result.shape, scale=_scale(theta_a.scale, theta_b.scale), radix=2
+            op,
+            [a, b],
+            f"{result.name}/current",
+            np.float32,
+            result.shape,
+            scale=_scale(theta_a.scale, theta_b.scale),
+            radix=2,
         )
         program.replace(finding, value, _certify_product(program, finding))
 
@@ -82,7 +97,8 @@ def _scale(a: float, b: float) -> float:
 
 
 def _certify_product(program: Program, finding: Finding) -> Certificate:
-    """Decoded trains multiplied against the values multiplied; the bound is the encoders' error carried through."""
+    """Decoded trains multiplied against the values multiplied; the bound is the encoders' error carried
+    through."""
     bits, inner = program.settings["timesteps"], 64
     left, right = finding.sources
     theta_a, theta_b = program.thresholds[left.name], program.thresholds[right.name]

@@ -22,11 +22,14 @@ def spike_softmax(program: Program) -> None:
         inputs = [finding.sources[0], exp2, reciprocal]
         value = program.node(op, inputs, f"{result.name}/spiking", np.float32, result.shape, **attributes)
         text = "total variation from softmax, rows of 2 to 2048 scores, spread 0.5 to 4"
-        program.replace(finding, value, Certificate(finding.name, "softmax", op.name, text, samples, error, bound))
+        program.replace(
+            finding, value, Certificate(finding.name, "softmax", op.name, text, samples, error, bound)
+        )
 
 
 def _compare(bits: int) -> tuple[float, float, int]:
-    """(worst total variation, its bound, scores compared). Each of exp2 and reciprocal errs by at most half an LSB."""
+    """(worst total variation, its bound, scores compared). Each of exp2 and reciprocal errs by at most half
+    an LSB."""
     rng = np.random.default_rng(0)
     worst, samples = 0.0, 0
     tables = exp2_thresholds(bits), reciprocal_thresholds(bits)

@@ -1,4 +1,5 @@
-"""Every op: numpy definition == ONNX body (optimisation off and on) == kernel, generated from the catalogue."""
+"""Every op: numpy definition == ONNX body (optimisation off and on) == kernel, generated from the
+catalogue."""
 
 import numpy as np
 import onnx
