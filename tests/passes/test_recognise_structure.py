@@ -1,0 +1,234 @@
+"""Products, softmax, attention, rotary embedding and embeddings are recognised; what only resembles them is
+not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from spikec.ir.program import Program
+from spikec.ir.weights import array
+
+Recognise = Callable[..., Program]
+
+D, HEADS, SIZE = 8, 2, 4
+X = f"float[batch, length, {D}]"
+RNG = np.random.default_rng(0)
+QKV = {f"w{a}": RNG.standard_normal((D, D)) for a in "qkv"}
+SHAPES = {
+    "split": np.array([0, 0, HEADS, SIZE]),
+    "joined": np.array([0, 0, D]),
+    "scale": SIZE**-0.5,
+    "lowest": -1e9,
+}
+HEADED = "".join(
+    f"{a} = MatMul (x, w{a}) {a}s = Reshape ({a}, split) {a}h = Transpose <perm = [0, 2, 1, 3]> ({a}s) "
+    for a in "qkv"
+)
+SCORES = "kt = Transpose <perm = [0, 1, 3, 2]> (kh) raw = MatMul (qh, kt) scaled = Mul (raw, scale)"
+CONTEXT = "m = MatMul (p, vh) mt = Transpose <perm = [0, 2, 1, 3]> (m) y = Reshape (mt, joined)"
+ADDITIVE = "sc = Add (scaled, mask) p = Softmax <axis = -1> (sc)"
+WHERE = "sc = Where (keep, scaled, lowest) p = Softmax <axis = 3> (sc)"
+UNMASKED = "p = Softmax (scaled)"
+ANY = "batch, 1, length, length"
+MASKS = f"float[{ANY}] mask, bool[{ANY}] keep"
+
+
+def attention_text(middle: str, outputs: str = f"{X} y") -> str:
+    return f"({X} x, {MASKS}) => ({outputs}) {{ {HEADED} {SCORES} {middle} {CONTEXT} }}"
+
+
+def kinds(program: Program) -> Counter[str]:
+    return Counter(f.facts["label"] for f in program.findings)
+
+
+WHOLE = Counter(linear=3, qk=1, softmax=1, av=1, attention=1)
+
+
+@pytest.mark.parametrize(
+    ("middle", "masked"), [(ADDITIVE, True), (WHERE, True), (UNMASKED, False)], ids=["add", "where", "none"]
+)
+def test_attention(recognise: Recognise, middle: str, masked: bool) -> None:
+    program = recognise(attention_text(middle), **QKV, **SHAPES)
+    assert kinds(program) == WHOLE and program.diagnostics == []
+    (attention,) = program.of("attention")
+    assert [s.name for s in attention.sources] == ["qh", "kt"] and attention.name == "m"
+    assert attention.facts["masked"] is masked
+    assert {f.block for f in program.findings} == {0}
+
+
+def test_attention_whose_weights_are_an_output_too(recognise: Recognise) -> None:
+    outputs = f"{X} y, float[batch, {HEADS}, length, length] p"
+    program = recognise(attention_text(ADDITIVE, outputs), **QKV, **SHAPES)
+    assert kinds(program) == WHOLE
+    assert program.of("softmax")[0].result is next(o for o in program.graph.outputs if o.name == "p")
+
+
+def test_softmax_over_the_wrong_axis_makes_no_attention(recognise: Recognise) -> None:
+    program = recognise(attention_text("p = Softmax <axis = 2> (scaled)"), **QKV, **SHAPES)
+    assert kinds(program) == Counter(linear=3, matmul_dynamic=2)
+    assert [d.text for d in program.diagnostics] == [
+        "Softmax kept on host: works over axis 2, not the last one"
+    ]
+    assert program.decisions["Softmax_12"].verdict == "host"
+
+
+def test_softmax_that_weighs_nothing_is_no_attention(recognise: Recognise) -> None:
+    text = f"({X} x) => ({X} y) {{ r = MatMul (x, wq) p = Softmax (r) y = Mul (p, x) }}"
+    program = recognise(text, **QKV)
+    assert kinds(program) == Counter(linear=1, softmax=1)
+    assert ["not part of an attention" in d.text for d in program.diagnostics] == [True]
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "found"),
+    [
+        ("2, 3, 4", -1, 1),
+        ("2, 3, 4", 2, 1),
+        ("n", 0, 1),
+        ("n", -1, 1),
+        ("2, 3, 4", 1, 0),
+        ("2, 3, 4", -2, 0),
+        ("2, 3", 0, 0),
+    ],
+)
+def test_softmax_axis(recognise: Recognise, shape: str, axis: int, found: int) -> None:
+    program = recognise(f"(float[{shape}] x) => (float[{shape}] y) {{ y = Softmax <axis = {axis}> (x) }}")
+    assert kinds(program) == (Counter(softmax=1) if found else Counter())
+    assert program.decisions["Softmax_0"].verdict == ("spiking" if found else "host")
+    refusal = f"Softmax kept on host: works over axis {axis}, not the last one"
+    assert (refusal in [d.text for d in program.diagnostics]) is not bool(found)
+
+
+ROPE = """q = MatMul (x, wq)
+    low = Slice (q, from, half, last) high = Slice (q, half, to, last) minus = Neg (high)
+    turned = Concat <axis = -1> (minus, low)
+    a = Mul (q, cos) b = Mul (turned, sin) y = Add (a, b)"""
+ROPE_WEIGHTS = {
+    "wq": QKV["wq"],
+    "from": np.array([0]),
+    "half": np.array([D // 2]),
+    "to": np.array([D]),
+    "last": np.array([-1]),
+}
+ROPE_HEAD = f"({X} x, {X} cos, {X} sin) => ({X} y)"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (),
+        ("Add (a, b)", "Add (b, a)"),
+        ("Mul (q, cos)", "Mul (cos, q)"),
+        ("Mul (turned, sin)", "Mul (sin, turned)"),
+    ],
+)
+def test_rope(recognise: Recognise, change: tuple[str, ...]) -> None:
+    program = recognise(f"{ROPE_HEAD} {{ {ROPE.replace(*change) if change else ROPE} }}", **ROPE_WEIGHTS)
+    assert kinds(program) == Counter(linear=1, rope=1)
+    (rope,) = program.of("rope")
+    assert [s.name for s in rope.sources] == ["q", "cos", "sin"] and len(rope.nodes) == 7
+    verdicts = Counter(d.verdict for d in program.decisions.values())
+    assert verdicts == Counter(spiking=1, linear=7)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("Add (a, b)", "Sub (a, b)"),
+        ("Neg (high)", "Abs (high)"),
+        ("Concat <axis = -1> (minus, low)", "Concat <axis = -1> (low, minus)"),
+        ("Slice (q, half, to, last)", "Slice (x, half, to, last)"),
+        ("Mul (q, cos)", "Mul (x, cos)"),
+    ],
+)
+def test_what_only_looks_like_rope(recognise: Recognise, change: tuple[str, str]) -> None:
+    program = recognise(f"{ROPE_HEAD} {{ {ROPE.replace(*change)} }}", **ROPE_WEIGHTS)
+    assert program.of("rope") == []
+
+
+# Linear layers, whatever their weights come from
+
+TWO_LAYERS = "h = {first} r = Relu (h) y = MatMul (r, w2)"
+W, W2, BIAS = RNG.standard_normal((D, 6)), RNG.standard_normal((6, D)), RNG.standard_normal(6)
+
+
+def test_gemm_becomes_matmul_and_add(recognise: Recognise) -> None:
+    text = f"(float[n, {D}] x) => (float[n, {D}] y) {{ {TWO_LAYERS} }}"
+    program = recognise(text.format(first="Gemm <transB = 1> (x, w, b)"), w=W.T, w2=W2, b=BIAS)
+    assert kinds(program) == Counter(linear=1, relu=1, head=1)
+    (linear,) = program.of("linear")
+    np.testing.assert_array_equal(array(linear.facts["weight"]), W.astype(np.float32))
+    assert [node.op for node in program.graph.nodes] == ["MatMul", "Add", "Relu", "MatMul"]
+    np.testing.assert_array_equal(array(program.graph.nodes[1].inputs[1]), BIAS.astype(np.float32))
+
+
+@pytest.mark.parametrize("attributes", ["transA = 1", "alpha = 2.0", "beta = 0.5"])
+def test_gemm_that_does_more_stays(recognise: Recognise, attributes: str) -> None:
+    shape = f"float[{D}, {D}]"
+    program = recognise(
+        f"({shape} x) => ({shape} y) {{ y = Gemm <{attributes}> (x, w, b) }}", w=QKV["wq"], b=BIAS[:1]
+    )
+    assert program.findings == [] and [node.op for node in program.graph.nodes] == ["Gemm"]
+    assert [d.verdict for d in program.decisions.values()] == ["host"]
+
+
+WEIGHT_ROWS = "{{1.0, 2.0, 3.0}, {4.0, 5.0, 6.0}}".replace("{{", "{").replace("}}", "}").replace("}, {", ", ")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"w = Constant <value = float[2, 3] {WEIGHT_ROWS}> ()",
+        f"c = Constant <value = float[2, 3] {WEIGHT_ROWS}> () w = Identity (c)",
+        "w = Identity (kept)",
+        "i = Identity (kept) w = Identity (i)",
+        "w = Transpose <perm = [1, 0]> (turned)",
+    ],
+    ids=["node", "identity of node", "identity of initialiser", "two identities", "transposed"],
+)
+def test_weights_by_any_road(recognise: Recognise, source: str) -> None:
+    kept = np.arange(1.0, 7.0).reshape(2, 3)
+    text = f"(float[n, 2] x) => (float[n, 3] y) {{ {source} h = MatMul (x, w) y = Relu (h) }}"
+    given = {name: value for name, value in (("kept", kept), ("turned", kept.T)) if f"({name})" in source}
+    program = recognise(text, **given)
+    assert kinds(program) == Counter(linear=1, relu=1)
+    np.testing.assert_array_equal(array(program.of("linear")[0].facts["weight"]), kept)
+    assert [node.op for node in program.graph.nodes] == ["MatMul", "Relu"]
+
+
+def test_head_tied_to_the_embedding(recognise: Recognise) -> None:
+    table = RNG.standard_normal((11, D))
+    text = """(int64[batch, length] ids) => (float[batch, length, 11] y) {
+        x = Gather (table, ids) h = MatMul (x, wq) r = Relu (h)
+        t = Transpose <perm = [1, 0]> (table) y = MatMul (r, t) }"""
+    program = recognise(text, table=table, wq=QKV["wq"])
+    assert kinds(program) == Counter(embedding=1, linear=1, relu=1, head=1)
+    assert program.of("head")[0].facts["weight"].name == "table"
+    assert program.of("embedding")[0].facts["weight"].name == "table"
+    verdicts = {d.op: d.verdict for d in program.decisions.values()}
+    assert verdicts["Gather"] == "host" and verdicts["Relu"] == "spiking"
+
+
+@pytest.mark.parametrize(
+    ("node", "complaint"),
+    [("MatMul (w, x)", "constant on the left-hand side"), ("MatMul (x, stack)", "3 dimensions")],
+)
+def test_products_that_stay_on_host(recognise: Recognise, node: str, complaint: str) -> None:
+    weights = {"w": QKV["wq"], "stack": np.ones((2, D, D))}
+    name = next(name for name in weights if name in node)
+    shape = f"float[2, {D}, {D}]"
+    program = recognise(f"({shape} x) => ({shape} y) {{ y = {node} }}", **{name: weights[name]})
+    assert program.findings == []
+    assert [complaint in d.text for d in program.diagnostics] == [True]
+
+
+def test_positions_times_frequencies_are_no_product_of_activations(recognise: Recognise) -> None:
+    text = """(float[n, 1] time, float[1, 4] frequency) => (float[n, 4] y)
+        { a = MatMul (time, frequency) y = Cos (a) }"""
+    program = recognise(text)
+    assert program.findings == []
+    assert {d.verdict for d in program.decisions.values()} == {"host"}
