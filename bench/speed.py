@@ -36,7 +36,9 @@ def measure(folders: list[Path], length: int, rounds: int, threads: int = 0) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", nargs="+", type=Path, help="compiled models of one original")
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=9)

@@ -19,7 +19,7 @@ std::vector<const Kernels*> usable() {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (avx512 && __builtin_cpu_supports("avx512vnni")) found.push_back(&kAvx512Vnni);
   if (avx512) found.push_back(&kAvx512);
-  if (__builtin_cpu_supports("avx2")) found.push_back(&kAvx2);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&kAvx2);
 #endif
   found.push_back(&kGeneric);
   return found;

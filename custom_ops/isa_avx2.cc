@@ -2,6 +2,6 @@
 
 namespace spikec {
 
-const Kernels kAvx2{.name = "avx2", SPIKEC_PLAIN_LOOPS};
+const Kernels kAvx2{.name = "avx2", SPIKEC_LOOPS};
 
 }  // namespace spikec

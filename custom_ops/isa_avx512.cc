@@ -2,6 +2,6 @@
 
 namespace spikec {
 
-const Kernels kAvx512{.name = "avx512", SPIKEC_PLAIN_LOOPS};
+const Kernels kAvx512{.name = "avx512", SPIKEC_LOOPS};
 
 }  // namespace spikec

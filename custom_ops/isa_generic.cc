@@ -2,6 +2,6 @@
 
 namespace spikec {
 
-const Kernels kGeneric{.name = "generic", SPIKEC_PLAIN_LOOPS};
+const Kernels kGeneric{.name = "generic", SPIKEC_LOOPS};
 
 }  // namespace spikec

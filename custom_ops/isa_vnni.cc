@@ -2,6 +2,6 @@
 
 namespace spikec {
 
-const Kernels kAvx512Vnni{.name = "avx512vnni", SPIKEC_PLAIN_LOOPS};
+const Kernels kAvx512Vnni{.name = "avx512vnni", SPIKEC_LOOPS};
 
 }  // namespace spikec

@@ -1,14 +1,19 @@
 // SpikeLinear: every spike adds its row of weights to the membrane (linear.py is the definition).
 //
-// Unrolled, it does just that. Packed, one product with the codes gives the same sums: exact in int32 for int8
-// weights (one product per byte of the code), in float64 for float weights, where one rounding at the end leaves
-// nothing to tell the two orders of summation apart.
-#include "invoke.h"
-#include "train.h"
+// Unrolled, it does just that. Packed, one product with the codes gives the same sums: exact in int32 or float64 for
+// int8 weights; in float64 for float weights, where one rounding at the end leaves nothing to tell the two orders of
+// summation apart. One or two rows (decoding) stream the weights once, skipping the rows of silent inputs.
+#include <cmath>
+
+#include "product.h"
 
 namespace spikec {
 
 namespace {
+
+constexpr std::size_t kStreamedRows = 2;
+constexpr std::size_t kStreamedColumns = 256;
+constexpr double kExactInInt32 = 2147483647.0;
 
 struct LinearKernel {
   static constexpr const char* name = "SpikeLinear";
@@ -19,13 +24,9 @@ struct LinearKernel {
                                          Attribute{"radix", AttrType::Int}};
 
   explicit LinearKernel(const KernelInfo& info)
-      : scale(info.float_attribute("scale")),
-        radix(static_cast<double>(info.int_attribute("radix"))),
-        product(info, "MatMul", 13, {{"T", ElementType::Double}}, 2),
-        product_int8(info, "MatMulInteger", 10,
-                     {{"T1", ElementType::Int8}, {"T2", ElementType::Int8}, {"T3", ElementType::Int32}}, 2) {
-    const auto weight = info.constant_input(1);
-    if (weight && weight->type() == ElementType::Float) widen(*weight, constant);
+      : scale(info.float_attribute("scale")), radix(static_cast<double>(info.int_attribute("radix"))) {
+    if (const auto weight = info.constant_input(1); weight && weight->type() == ElementType::Int8)
+      heaviest_column = column_sum(*weight);
   }
 
   static void infer(InferContext& context) {
@@ -36,131 +37,94 @@ struct LinearKernel {
     context.set_output(0, {ElementType::Float, train.dims});
   }
 
-  struct Job {
-    std::size_t steps, rows, fan_in, fan_out;
-    std::span<const float> w_scale;
-    std::span<float> y;
-    double factor(std::size_t n) const { return w_scale[w_scale.size() == 1 ? 0 : n]; }
-  };
-
   void compute(Context& context) const {
     const Tensor train = context.input(0), weight = context.input(1), w_scale = context.input(2);
     const std::size_t steps = step_count(train, "S");
     Shape shape(step_shape(train).begin(), step_shape(train).end());
     if (shape.empty() || weight.shape().size() != 2 || shape.back() != weight.shape()[0])
       throw Error("S " + to_string(train.shape()) + " does not fit W " + to_string(weight.shape()));
-    const auto fan_in = static_cast<std::size_t>(shape.back()), fan_out = static_cast<std::size_t>(weight.shape()[1]);
+    Sizes size{0, static_cast<std::size_t>(shape.back()), static_cast<std::size_t>(weight.shape()[1])};
     if (w_scale.size() != 1 && w_scale.size() != weight.shape()[1])
-      throw Error("w_scale needs 1 or " + std::to_string(fan_out) + " values");
+      throw Error("w_scale needs 1 or " + std::to_string(size.fan_out) + " values");
     shape.back() = weight.shape()[1];
     const auto y = context.output<float>(0, shape);
-    const std::size_t rows = fan_out ? y.size() / fan_out : 0;
-    const Job job{steps, rows, fan_in, fan_out, w_scale.as<float>(), y};
     if (y.empty()) return;
+    size.rows = y.size() / size.fan_out;
+    const float* factors = w_scale.as<float>().data();
+    const std::size_t stride = w_scale.size() == 1 ? 0 : 1;
+    const auto emit = [&, out = y.data()](std::size_t row, std::size_t column, const auto* membrane, std::size_t n) {
+      float* to = out + row * size.fan_out + column;
+      for (std::size_t i = 0; i < n; ++i)
+        to[i] = static_cast<float>(static_cast<double>(membrane[i]) * scale * factors[(column + i) * stride]);
+    };
     visit<std::int8_t, std::int16_t, std::int32_t>(train, [&](auto spikes) {
-      if (steps > 1)
-        unrolled(context, job, spikes, weight);
-      else if (weight.type() == ElementType::Int8)
-        packed_int8(context, job, spikes, weight);
-      else
-        packed_float(context, job, spikes, weight);
+      visit<float, std::int8_t>(weight, [&](auto w) {
+        if (steps > 1)
+          unrolled(context, size, steps, spikes.data(), w.data(), emit);
+        else
+          packed(context, size, spikes, w.data(), emit);
+      });
     });
   }
 
  private:
-  template <class T>
-  void unrolled(Context& context, const Job& job, std::span<const T> spikes, const Tensor& weight) const {
-    context.parallel_for(job.rows, [&](std::size_t row) {
-      const auto membrane = scratch<double, struct Membrane>(job.fan_out);
-      const auto current = scratch<std::int32_t, struct Current>(job.fan_out);
+  template <class Code, class Weight, class Emit>
+  void packed(Context& context, const Sizes& size, std::span<const Code> codes, const Weight* w, Emit&& emit) const {
+    if (size.rows <= kStreamedRows) return streamed(context, size, codes.data(), w, emit);
+    if constexpr (std::is_same_v<Weight, std::int8_t>)
+      if (const double loudest = largest(codes); loudest <= 32767 && loudest * heaviest_column < kExactInInt32)
+        return product<Narrow>(context, size, codes.data(), w, emit);
+    product<Wide>(context, size, codes.data(), w, emit);
+  }
+
+  template <class Code, class Weight, class Emit>
+  void streamed(Context& context, const Sizes& size, const Code* codes, const Weight* w, Emit&& emit) const {
+    context.parallel_ranges(size.fan_out, kStreamedColumns, [&](std::size_t begin, std::size_t end) {
+      std::array<double, kStreamedColumns> membrane;
+      for (std::size_t row = 0; row < size.rows; ++row) {
+        membrane.fill(0);
+        for (std::size_t k = 0; k < size.fan_in; ++k)
+          if (const Code code = codes[row * size.fan_in + k])
+            accumulate(membrane.data(), w + k * size.fan_out + begin, code, end - begin);
+        emit(row, begin, membrane.data(), end - begin);
+      }
+    });
+  }
+
+  template <class Spike, class Weight, class Emit>
+  void unrolled(Context& context, const Sizes& size, std::size_t steps, const Spike* spikes, const Weight* w,
+                Emit&& emit) const {
+    context.parallel_for(size.rows, [&](std::size_t row) {
+      const auto membrane = scratch<double, struct Membrane>(size.fan_out);
       std::ranges::fill(membrane, 0.0);
-      for (std::size_t t = 0; t < job.steps; ++t) {
-        const T* events = spikes.data() + (t * job.rows + row) * job.fan_in;
+      for (std::size_t t = 0; t < steps; ++t) {
+        const Spike* events = spikes + (t * size.rows + row) * size.fan_in;
         for (double& v : membrane) v *= radix;
-        if (weight.type() == ElementType::Int8) {
-          const std::int8_t* w = weight.as<std::int8_t>().data();
-          std::ranges::fill(current, 0);
-          for (std::size_t k = 0; k < job.fan_in; ++k)
-            if (events[k]) kernels().accumulate_i32(current.data(), w + k * job.fan_out, events[k], job.fan_out);
-          for (std::size_t n = 0; n < job.fan_out; ++n) membrane[n] += current[n];
-        } else {
-          const float* w = weight.as<float>().data();
-          for (std::size_t k = 0; k < job.fan_in; ++k)
-            if (events[k]) kernels().accumulate_f64(membrane.data(), w + k * job.fan_out, events[k], job.fan_out);
-        }
+        for (std::size_t k = 0; k < size.fan_in; ++k)
+          if (events[k]) accumulate(membrane.data(), w + k * size.fan_out, events[k], size.fan_out);
       }
-      for (std::size_t n = 0; n < job.fan_out; ++n)
-        job.y[row * job.fan_out + n] = static_cast<float>(membrane[n] * scale * job.factor(n));
+      emit(row, 0, membrane.data(), size.fan_out);
     });
   }
 
-  template <class T>
-  void packed_float(Context& context, const Job& job, std::span<const T> codes, const Tensor& weight) const {
-    std::vector<double> variable;
-    if (constant.empty()) widen(weight, variable);
-    const std::vector<double>& wide = constant.empty() ? variable : constant;
-    const auto code = scratch<double, struct Code>(job.rows * job.fan_in);
-    const auto sum = scratch<double, struct Sum>(job.rows * job.fan_out);
-    context.parallel_ranges(code.size(), 1 << 15, [&](std::size_t begin, std::size_t end) {
-      std::copy(codes.data() + begin, codes.data() + end, code.data() + begin);
-    });
-    const Shape left = matrix(job.rows, job.fan_in), right = matrix(job.fan_in, job.fan_out);
-    const Borrowed a(code, left), b(std::span<const double>(wide), right), c(sum, matrix(job.rows, job.fan_out));
-    product(context, {a.value(), b.value()}, {c.value()});
-    finish(context, job, [&](std::size_t i) { return sum[i]; });
+  static void accumulate(double* membrane, const float* row, double spike, std::size_t n) {
+    kernels().accumulate_f64(membrane, row, spike, n);
+  }
+  static void accumulate(double* membrane, const std::int8_t* row, double spike, std::size_t n) {
+    kernels().accumulate_i8(membrane, row, spike, n);
   }
 
-  template <class T>
-  void packed_int8(Context& context, const Job& job, std::span<const T> codes, const Tensor& weight) const {
-    constexpr int planes = sizeof(T);
-    const std::size_t in = job.rows * job.fan_in, out = job.rows * job.fan_out;
-    const auto bytes = scratch<std::int8_t, struct Planes>(in * static_cast<std::size_t>(planes));
-    const auto sums = scratch<std::int32_t, struct Sums>(out * static_cast<std::size_t>(planes));
-    context.parallel_ranges(in, 1 << 15, [&](std::size_t begin, std::size_t end) {
-      std::array<std::int32_t, kBlock> code;
-      for (std::size_t first = begin; first < end; first += kBlock) {
-        const std::size_t n = std::min(kBlock, end - first);
-        std::copy_n(codes.data() + first, n, code.data());
-        kernels().split_planes(code.data(), bytes.data() + first, in, n, planes);
-      }
-    });
-    for (int j = 0; j < planes; ++j) {
-      const auto at = static_cast<std::size_t>(j);
-      const Borrowed a(bytes.subspan(at * in, in), matrix(job.rows, job.fan_in));
-      const Borrowed c(sums.subspan(at * out, out), matrix(job.rows, job.fan_out));
-      product_int8(context, {a.value(), weight.value()}, {c.value()});
-    }
-    finish(context, job, [&](std::size_t i) {
-      double sum = sums[i], place = 256;
-      for (int j = 1; j < planes; ++j, place *= 256) sum += place * sums[static_cast<std::size_t>(j) * out + i];
-      return sum;
-    });
-  }
-
-  template <class Sum>
-  void finish(Context& context, const Job& job, Sum&& sum) const {
-    const std::size_t grain = std::max<std::size_t>(1, (1 << 14) / job.fan_out);
-    context.parallel_ranges(job.rows, grain, [&](std::size_t begin, std::size_t end) {
-      for (std::size_t row = begin; row < end; ++row)
-        for (std::size_t n = 0; n < job.fan_out; ++n) {
-          const std::size_t i = row * job.fan_out + n;
-          job.y[i] = static_cast<float>(sum(i) * scale * job.factor(n));
-        }
-    });
-  }
-
-  static void widen(const Tensor& weight, std::vector<double>& wide) {
-    const auto values = weight.as<float>();
-    wide.assign(values.begin(), values.end());
-  }
-
-  static Shape matrix(std::size_t rows, std::size_t columns) {
-    return {static_cast<std::int64_t>(rows), static_cast<std::int64_t>(columns)};
+  // The largest Σ_k |W[k, n]|: times the largest code it bounds every partial sum.
+  static double column_sum(const Tensor& weight) {
+    if (weight.shape().size() != 2) return INFINITY;
+    const auto values = weight.as<std::int8_t>();
+    std::vector<double> sums(static_cast<std::size_t>(weight.shape()[1]));
+    for (std::size_t i = 0; i < values.size(); ++i) sums[i % sums.size()] += std::abs(static_cast<double>(values[i]));
+    return sums.empty() ? 0 : *std::ranges::max_element(sums);
   }
 
   double scale, radix;
-  Builtin product, product_int8;
-  std::vector<double> constant;
+  double heaviest_column = INFINITY;
 };
 
 }  // namespace

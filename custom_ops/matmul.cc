@@ -90,7 +90,7 @@ struct MatMulKernel {
     visit<std::int8_t, std::int16_t, std::int32_t>(a, [&](auto left) {
       visit<std::int8_t, std::int16_t, std::int32_t>(b, [&](auto right) {
         if (steps_a == 1 && steps_b == 1) {
-          const double bound = top(context, left) * top(context, right) * static_cast<double>(p.k);
+          const double bound = largest(left) * largest(right) * static_cast<double>(p.k);
           if (bound < kExactInFloat)
             packed<float>(context, narrow_product, p, left, right, y);
           else
@@ -103,16 +103,6 @@ struct MatMulKernel {
   }
 
  private:
-  template <class T>
-  static double top(Context&, std::span<const T> codes) {
-    std::int64_t most = 0, least = 0;
-    for (const T code : codes) {
-      most = std::max<std::int64_t>(most, code);
-      least = std::min<std::int64_t>(least, code);
-    }
-    return static_cast<double>(std::max(most, -least));
-  }
-
   template <class Real, class A, class B>
   void packed(Context& context, const Builtin& product, const Plan& p, std::span<const A> left,
               std::span<const B> right, std::span<float> y) const {

@@ -23,32 +23,30 @@ struct Settings {
   Digits digits;
 };
 
-// Largest e in [-kReach, kReach] with base**e ≤ value, or -kReach.
-int floor_log(double value, double base) {
-  int e = -kReach;
-  while (e < kReach && value >= std::pow(base, e + 1)) ++e;
-  return e;
+// Largest e in [-kReach, kReach] with 2**(order·e) ≤ value, or -kReach.
+int floor_log(double value, int order) {
+  if (!(value > 0)) return -kReach;
+  const int e = std::ilogb(value);
+  return std::clamp(e >= 0 ? e / order : -((-e + order - 1) / order), -kReach, kReach);
 }
 
 // The row's integer code; returns its step.
 double row_code(const float* x, std::span<std::int32_t> code, int bits) {
   const double step =
-      std::ldexp(1.0, floor_log(kernels().largest_magnitude(x, code.size()), 2.0) - bits);
+      std::ldexp(1.0, floor_log(kernels().largest_magnitude(x, code.size()), 1) - bits);
   kernels().row_code(x, code.data(), code.size(), static_cast<float>(step));
   return step;
 }
 
 // Σ c²: each spike of a code adds the code, shifted by the spike's weight.
 double sum_of_squares(std::span<const std::int32_t> code, const Digits& digits) {
+  if (digits.steps() == 1) return kernels().sum_of_squares(code.data(), code.size());
   double sum = 0;
   for (const std::int32_t signed_code : code) {
     const std::int64_t c = std::abs(std::int64_t{signed_code});
     double square = 0;
-    if (digits.steps() == 1)
-      square = static_cast<double>(c * c);
-    else
-      for (std::size_t t = 0; t < digits.steps(); ++t)
-        square = digits.radix() * square + static_cast<double>(digits.digit(c, t) * c);
+    for (std::size_t t = 0; t < digits.steps(); ++t)
+      square = digits.radix() * square + static_cast<double>(digits.digit(c, t) * c);
     sum += square;
   }
   return sum;
@@ -57,8 +55,8 @@ double sum_of_squares(std::span<const std::int32_t> code, const Digits& digits) 
 // y = x / √mean_square, one rounding.
 void scale_by_rsqrt(const float* x, float* y, std::size_t n, double mean_square, const float* rsqrt,
                     const Settings& settings) {
-  const int shift = floor_log(mean_square, 4.0);
-  const auto m = static_cast<float>(mean_square * std::pow(4.0, -shift));
+  const int shift = floor_log(mean_square, 2);
+  const auto m = static_cast<float>(std::ldexp(mean_square, -2 * shift));
   const std::int32_t none = 0;
   std::int32_t passed = 0;
   kernels().bit_serial(&m, &none, &passed, 1, rsqrt, settings.bits);

@@ -26,6 +26,7 @@ struct OATEncodeKernel {
     if (!(scale > 0)) throw Error("scale must be positive");
     if (bits < 1 || bits > 24 || ratio < 1 || ranges < 1)
       throw Error("bits must be 1 to 24, ratio and ranges at least 1");
+    if (ratio & (ratio - 1)) throw Error("ratio must be a power of two");
   }
 
   static void infer(InferContext& context) {

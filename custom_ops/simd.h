@@ -13,21 +13,25 @@ namespace spikec {
 // Elements that the loops over a block of scratch take at most.
 inline constexpr std::size_t kBlock = 256;
 
+// Rows and columns of the product's innermost tile.
+inline constexpr std::size_t kTileRows = 6;
+inline constexpr std::size_t kTileColumns = 8;
+
 struct Kernels {
   const char* name;
+
+  // Codes times weights (simd_tiles.h).
+  void (*tile_f64)(const double* a, const float* b, double* c, std::size_t depth);
+  void (*tile_i16)(const std::int16_t* a, const std::int16_t* b, std::int32_t* c, std::size_t pairs);
 
   // Accumulation. acc[i] += value * row[i], product and sum each rounded, as numpy does.
   void (*accumulate_f64)(double* acc, const float* row, double value, std::size_t n);
   void (*accumulate_wide)(double* acc, const double* row, double value, std::size_t n);
-  // The same in integers, modulo 2**32.
-  void (*accumulate_i32)(std::int32_t* acc, const std::int8_t* row, std::int32_t value, std::size_t n);
+  void (*accumulate_i8)(double* acc, const std::int8_t* row, double value, std::size_t n);
 
   // OATEncode: the magnitude's code, and the sign times the weight of the range it falls in.
   void (*oat_code)(const float* x, std::int32_t* magnitude, std::int32_t* gate, std::size_t n, float scale,
                    std::int32_t levels, std::int32_t ratio, int ranges);
-  // Codes to int8 planes, least significant first: code = Σ 256**j · plane_j, every plane signed.
-  void (*split_planes)(const std::int32_t* code, std::int8_t* planes, std::size_t stride, std::size_t n, int count);
-
   // Bit-serial neuron: how many thresholds of its row (of 2**bits entries, at offset[i]) x[i] has passed.
   void (*bit_serial)(const float* x, const std::int32_t* offset, std::int32_t* code, std::size_t n,
                      const float* thresholds, int bits);
@@ -43,10 +47,11 @@ struct Kernels {
   void (*scale_wide)(const double* x, double factor, double scale, float* y, std::size_t n);
   void (*scale_narrow)(const float* x, double factor, double scale, float* y, std::size_t n);
 
-  // Norms: the largest magnitude of a row, and its integer code.
+  // Norms: the largest magnitude of a row, its integer code (at most 2**20), and Σ code².
   float (*largest)(const float* x, std::size_t n);
   float (*largest_magnitude)(const float* x, std::size_t n);
   void (*row_code)(const float* x, std::int32_t* code, std::size_t n, float step);
+  double (*sum_of_squares)(const std::int32_t* code, std::size_t n);
 };
 
 inline constexpr std::int32_t kSilent = -100000;

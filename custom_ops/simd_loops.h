@@ -3,7 +3,7 @@
 // goes in its isa_*.cc. ⌊z⌋ of z ≥ 0 is a conversion to an integer, which every instruction set has.
 #pragma once
 
-#include "simd.h"
+#include "simd_tiles.h"
 
 namespace spikec {
 
@@ -22,26 +22,25 @@ static void accumulate_wide(double* __restrict acc, const double* __restrict row
   for (std::size_t i = 0; i < n; ++i) acc[i] += value * row[i];
 }
 
-static void accumulate_i32(std::int32_t* __restrict acc, const std::int8_t* __restrict row,
-                           std::int32_t value, std::size_t n) {
-  const auto factor = static_cast<std::uint32_t>(value);  // unsigned: overflow wraps, as in numpy
-  for (std::size_t i = 0; i < n; ++i)
-    acc[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(acc[i]) +
-                                       factor * static_cast<std::uint32_t>(row[i]));
+static void accumulate_i8(double* __restrict acc, const std::int8_t* __restrict row, double value,
+                          std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] += value * row[i];
 }
 
 static void oat_code(const float* __restrict x, std::int32_t* __restrict code, std::int32_t* __restrict gate,
                      std::size_t n, float scale, std::int32_t levels, std::int32_t ratio, int ranges) {
+  float z[kBlock];
   for (std::size_t i = 0; i < n; ++i) {
-    code[i] = rounded(magnitude(x[i]) / scale);
+    z[i] = magnitude(x[i]) / scale;
+    code[i] = rounded(z[i]);
     gate[i] = 1;
   }
   std::int32_t weight = 1;
   for (int range = 1; range < ranges; ++range) {
     weight *= ratio;
-    const auto coarse = static_cast<float>(weight);
+    const float finer = 1.0f / static_cast<float>(weight);  // a power of two: exact
     for (std::size_t i = 0; i < n; ++i) {
-      const std::int32_t wide = rounded(magnitude(x[i]) / scale / coarse);
+      const std::int32_t wide = rounded(z[i] * finer);
       const bool beyond = code[i] > levels;
       code[i] = beyond ? wide : code[i];
       gate[i] = beyond ? weight : gate[i];
@@ -50,18 +49,6 @@ static void oat_code(const float* __restrict x, std::int32_t* __restrict code, s
   for (std::size_t i = 0; i < n; ++i) {
     code[i] = code[i] < levels ? code[i] : levels;
     gate[i] = x[i] < 0 ? -gate[i] : x[i] > 0 ? gate[i] : 0;
-  }
-}
-
-static void split_planes(const std::int32_t* __restrict code, std::int8_t* planes, std::size_t stride,
-                         std::size_t n, int count) {
-  for (std::size_t i = 0; i < n; ++i) {
-    std::int32_t rest = code[i];
-    for (int j = 0; j < count; ++j) {
-      const auto low = static_cast<std::int8_t>(rest & 0xff);
-      planes[static_cast<std::size_t>(j) * stride + i] = low;
-      rest = (rest - low) >> 8;
-    }
   }
 }
 
@@ -142,11 +129,25 @@ static void row_code(const float* __restrict x, std::int32_t* __restrict code, s
   }
 }
 
-// The table of an instruction set whose loops are all the plain ones.
-#define SPIKEC_PLAIN_LOOPS                                                                                   \
-  .accumulate_f64 = accumulate_f64, .accumulate_wide = accumulate_wide, .accumulate_i32 = accumulate_i32,    \
-  .oat_code = oat_code, .split_planes = split_planes, .bit_serial = bit_serial, .segment = segment,          \
+static double sum_of_squares(const std::int32_t* code, std::size_t n) {
+  double sum = 0;
+  for (std::size_t first = 0; first < n; first += kBlock) {
+    std::int64_t part = 0;
+    for (std::size_t i = first; i < n && i < first + kBlock; ++i) {
+      const std::int64_t c = code[i];
+      part += c * c;
+    }
+    sum += static_cast<double>(part);
+  }
+  return sum;
+}
+
+// The table's entries.
+#define SPIKEC_LOOPS                                                                                   \
+  .tile_f64 = tile_f64, .tile_i16 = tile_i16, .accumulate_f64 = accumulate_f64, .accumulate_wide = accumulate_wide, .accumulate_i8 = accumulate_i8,    \
+  .oat_code = oat_code, .bit_serial = bit_serial, .segment = segment,          \
   .exp2_split = exp2_split, .exp2_join = exp2_join, .scale_wide = scale_wide, .scale_narrow = scale_narrow,  \
-  .largest = largest, .largest_magnitude = largest_magnitude, .row_code = row_code
+  .largest = largest, .largest_magnitude = largest_magnitude, .row_code = row_code,                            \
+  .sum_of_squares = sum_of_squares
 
 }  // namespace spikec

@@ -8,6 +8,7 @@ namespace spikec {
 namespace {
 
 constexpr float kReach = -24;
+constexpr float kLog2e = 1.4426950408889634f;
 constexpr int kLongest = 24;
 constexpr std::size_t kGrain = 1 << 13;  // elements per task
 
@@ -47,9 +48,11 @@ struct SoftmaxKernel {
   }
 
  private:
-  void normalise(const float* x, float* y, std::span<double> p, const float* exp2, const float* reciprocal) const {
-    const std::size_t length = p.size();
-    const float most = kernels().largest(x, length);
+  void normalise(const float* x, float* y, std::span<double> p, const float* exp2,
+                 const float* reciprocal) const {
+    const float most = kernels().largest(x, p.size());
+    std::size_t length = p.size();  // a causal mask silences the end of the row
+    while (length && !((x[length - 1] - most) * kLog2e > kReach)) y[--length] = 0;
     std::array<float, kBlock> fraction;
     std::array<std::int32_t, kBlock> exponent, code;
     double sum = 0;

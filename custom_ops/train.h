@@ -35,10 +35,15 @@ inline std::span<const std::int64_t> step_shape(const Tensor& train) {
   return std::span(train.shape()).subspan(1);
 }
 
-inline std::int64_t count(std::span<const std::int64_t> shape) {
-  std::int64_t n = 1;
-  for (const std::int64_t d : shape) n *= d;
-  return n;
+// The largest magnitude among codes.
+template <class T>
+double largest(std::span<const T> codes) {
+  T most = 0, least = 0;
+  for (const T code : codes) {
+    most = std::max(most, code);
+    least = std::min(least, code);
+  }
+  return std::max(static_cast<double>(most), -static_cast<double>(least));
 }
 
 // Digits of a magnitude, most significant first: Σ digit(t)·radix**(steps-1-t).

@@ -67,7 +67,9 @@ def test_native_gelu(recognise: Recognise, form: str, label: str) -> None:
 
 
 def test_the_gate_of_swiglu_is_taken_in(recognise: Recognise) -> None:
-    program = recognise(f"({IN} x, {IN} up) => ({OUT} y) {{ g = Sigmoid (x) a = Mul (x, g) y = Mul (a, up) }}")
+    program = recognise(
+        f"({IN} x, {IN} up) => ({OUT} y) {{ g = Sigmoid (x) a = Mul (x, g) y = Mul (a, up) }}"
+    )
     finding = the_one(program, "activation")
     assert finding.facts["label"] == "silu"
     assert [s.name for s in finding.sources] == ["x", "up"] and finding.name == "y"
