@@ -1,4 +1,5 @@
-"""Does spikec keep its promises on real models? Compiles them, measures on real text, and fails when one is broken.
+"""Does spikec keep its promises on real models? Compiles them, measures on real text, and fails when one is
+broken.
 
     python bench/acceptance.py --shared ../shared --cache DIR [--only SECTION ...]
 
@@ -149,7 +150,8 @@ def texts(run_: Run, name: str, folder: Path, prompts: tuple[str, ...]) -> None:
 
 
 def small(run_: Run) -> None:
-    """stories260K and the bundled story model: both weight kinds, both executions, stock ONNX Runtime, shapes."""
+    """stories260K and the bundled story model: both weight kinds, both executions, stock ONNX Runtime,
+    shapes."""
     for name, folder, text in (
         ("stories260K", run_.cache / "stories260k", run_.text("tinystories-sample.txt")),
         ("story", STORY, STORY / "heldout.txt"),
@@ -197,7 +199,8 @@ def stock(run_: Run, name: str, compiled: Compiled, feed: Feed, exact: bool) -> 
 
 
 def definition(run_: Run, name: str, compiled: Compiled, feed: Feed) -> None:
-    """In stock ONNX Runtime, every spiking node of the model gives what its numpy definition gives on its inputs."""
+    """In stock ONNX Runtime, every spiking node of the model gives what its numpy definition gives on its
+    inputs."""
     for execution in ("packed", "unrolled"):
         graph = onnx.load(compiled.folder / FILES[execution]).graph
         nodes = [node for node in graph.node if node.domain == DOMAIN]

@@ -2,8 +2,8 @@
 
     python bench/speed.py out/ [out-int8/ ...] --length 128 --rounds 9
 
-Prints the median of each and the ratio of medians. Only the ratio means anything: both run in the same process, in
-turns, on the same threads.
+Prints the median of each and the ratio of medians. Only the ratio means anything: both run in the same
+process, in turns, on the same threads.
 """
 
 from __future__ import annotations

@@ -92,10 +92,11 @@ def sum_body(x: str, result: str) -> str:
 
 
 def largest_body(x: str, result: str) -> str:
-    """ONNX text: the maximum of `x` over the last axis, kept as 1 (cut to 1 for the reason given at
-    `sum_body`)."""
+    """ONNX text: the maximum of `x` over the last axis, kept as 1. ReduceMax is spelled differently before opset 18,
+    and ONNX Runtime reads a body in the model's opset; the Slice is for the empty tensors of `sum_body`."""
     return f"""
-  {result}_reduced = ReduceMax <keepdims = 1> ({x}, last)
+  {result}_index = ArgMax <axis = -1, keepdims = 1> ({x})
+  {result}_reduced = GatherElements <axis = -1> ({x}, {result}_index)
   {result}_start = Constant <value_ints = [0]> ()
   {result} = Slice ({result}_reduced, {result}_start, single, last)
 """

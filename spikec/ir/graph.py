@@ -18,8 +18,7 @@ from .weights import INLINE_BYTES, DataFile, MappedValues, array
 
 G_LOGGER.severity = G_LOGGER.CRITICAL  # it would print to stdout, where our own output goes
 
-OLDEST_OPSET = 13
-BODY_OPSET = 18
+OLDEST_OPSET = 14
 
 
 def read(path: Path) -> onnx.ModelProto:

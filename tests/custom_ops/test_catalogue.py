@@ -12,7 +12,7 @@ from spikec.custom_ops.spec import BODY_OPSET, DOMAIN, VERSION, SpikingOp
 
 
 def one_node_model(
-    op: SpikingOp, inputs: list[np.ndarray], attributes: dict, output: np.ndarray
+    op: SpikingOp, inputs: list[np.ndarray], attributes: dict, output: np.ndarray, opset: int = BODY_OPSET
 ) -> onnx.ModelProto:
     node = onnx.helper.make_node(op.name, op.inputs, op.outputs, domain=DOMAIN, **attributes)
 
@@ -28,7 +28,7 @@ def one_node_model(
         [info(n, a) for n, a in zip(op.inputs, inputs, strict=True)],
         [info(op.outputs[0], output)],
     )
-    imports = [onnx.helper.make_opsetid("", BODY_OPSET), onnx.helper.make_opsetid(DOMAIN, VERSION)]
+    imports = [onnx.helper.make_opsetid("", opset), onnx.helper.make_opsetid(DOMAIN, VERSION)]
     return onnx.helper.make_model(graph, opset_imports=imports, functions=[op.function_proto()], ir_version=9)
 
 
@@ -64,6 +64,16 @@ def test_body_equals_numpy(op: SpikingOp, index: int, level: ort.GraphOptimizati
     onnx.checker.check_model(model, full_check=True)
     got = session(model, level).run(None, dict(zip(op.inputs, inputs, strict=True)))[0]
     assert_equal(op, got, want)
+
+
+@pytest.mark.parametrize("opset", [14, 17, 21])
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_body_runs_in_the_models_opset(op: SpikingOp, opset: int) -> None:
+    inputs, attributes = next(op.cases(np.random.default_rng(0)))
+    want = op.numpy(*inputs, **attributes)
+    model = one_node_model(op, inputs, attributes, want, opset)
+    stock = session(model, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
+    assert_equal(op, stock.run(None, dict(zip(op.inputs, inputs, strict=True)))[0], want)
 
 
 @pytest.mark.skipif(library_path() is None, reason="the native library was not built: pip install .")
