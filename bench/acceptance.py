@@ -91,7 +91,7 @@ def smollm2(run_: Run) -> None:
         run_.check(
             f"SmolLM2 T={steps}, perplexity within +{100 * limit:.1f} %",
             change <= limit,
-            f"ANN {result['ann']['perplexity']:.4f}, SNN {result['snn']['perplexity']:.4f} ({100 * change:+.3f} %), "
+            f"ANN {result['ann']['perplexity']:.4f}, SNN {result['snn']['perplexity']:.4f}, {percent(result)}, "
             f"KL {result['kl']:.2e}, top-1 {100 * result['top1_agreement']:.2f} %, "
             f"worst block {result['worst_block']} on {result['tokens']} tokens",
         )
@@ -101,14 +101,16 @@ def smollm2(run_: Run) -> None:
     whole, _ = run_.compile(model, "smollm2-int8", "-T", "8", "--weights", "int8", *calibration)
     executions(run_, "SmolLM2 int8 weights", whole, feeds[0], exact=True)
     result = verify(whole, feeds[:8], unrolled_tokens=0)
-    print(
-        f"      SmolLM2 int8 weights: perplexity {100 * result['perplexity_change']:+.3f} % on {result['tokens']} tokens"
-    )
+    print(f"      SmolLM2 int8 weights: perplexity {percent(result)} on {result['tokens']} tokens")
     texts(run_, "SmolLM2", folders[0], PROMPTS)
     medians = measure([folders[0], whole.folder], 128, 9)
     for name, milliseconds in list(medians.items())[1:]:
         ratio = milliseconds / medians["ann"]
         print(f"      packed {Path(name).name} over ONNX Runtime fp32 at 128 tokens: {ratio:.2f}", flush=True)
+
+
+def percent(result: dict[str, Any]) -> str:
+    return f"{100 * result['perplexity_change']:+.3f} %"
 
 
 def executions(run_: Run, name: str, compiled: Compiled, feed: Feed, exact: bool, tokens: int = 32) -> None:
@@ -173,9 +175,7 @@ def small(run_: Run) -> None:
             compiled, _ = run_.compile(folder / "model.onnx", f"{name}-{weights}", *options)
             feeds = token_feeds(compiled.inputs, text, tokenizer, 8192, 256)[16:]
             result = verify(compiled, feeds, unrolled_tokens=0)
-            print(
-                f"      {name} {weights}: perplexity {100 * result['perplexity_change']:+.3f} % on {result['tokens']} tokens"
-            )
+            print(f"      {name} {weights}: perplexity {percent(result)} on {result['tokens']} tokens")
             executions(run_, f"{name} {weights}", compiled, feeds[0], exact=weights == "int8")
             definition(run_, f"{name} {weights}", compiled, shorten(feeds[0], 12))
             stock(run_, f"{name} {weights}", compiled, shorten(feeds[0], 24), exact=weights == "int8")

@@ -92,7 +92,7 @@ def sum_body(x: str, result: str) -> str:
 
 
 def largest_body(x: str, result: str) -> str:
-    """ONNX text: the maximum of `x` over the last axis, kept as 1. ReduceMax is spelled differently before opset 18,
+    """ONNX text: the maximum of `x` over the last axis, kept as 1. ReduceMax differs before opset 18,
     and ONNX Runtime reads a body in the model's opset; the Slice is for the empty tensors of `sum_body`."""
     return f"""
   {result}_index = ArgMax <axis = -1, keepdims = 1> ({x})

@@ -36,13 +36,12 @@ def classify(program: Program) -> None:
     method = program.settings["method"]
     owner = program.owner()
     from_data = _data_nodes(program)
-    for index, node in enumerate(program.graph.nodes):
+    for node in program.graph.nodes:
         finding = owner.get(id(node))
         verdict, reason = _verdict(node, finding, id(node) in from_data, method)
         macs = program.statistics["macs"].get(node.outputs[0].name, 0)
         block = finding.block if finding else program.settings["block_of"].get(id(node), -1)
-        name = node.name or f"{node.op}_{index}"
-        program.decisions[name] = Decision(name, node.op, verdict, reason, block, macs)
+        program.decisions[node.name] = Decision(node.name, node.op, verdict, reason, block, macs)
 
 
 def _verdict(node: gs.Node, finding: Finding | None, from_data: bool, method: Method) -> tuple[str, str]:

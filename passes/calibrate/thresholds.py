@@ -15,7 +15,7 @@ from .statistics import SiteStatistics, bin_values
 LARGEST_LOG_RATIO = 6
 """Spikes of one range weigh at most 64 times those of the next finer one, so that with two ranges they fit
 int8."""
-GAP = 2.0
+GAP = 4.0
 """A third range must cut the squared error by this factor to be worth its heavier spikes."""
 STRETCHES = np.exp2(np.linspace(0.0, 0.5, 9))
 HEADROOM = 1.25

@@ -14,8 +14,8 @@ from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Diagnostic, Finding, Program
 
 ANCHORS = {
-    "Tanh", "Erf", "Sigmoid", "Relu", "Gelu", "Elu", "LeakyRelu", "HardSwish", "HardSigmoid", "Mish",
-    "Softplus", "Softsign", "Swish",
+    "Tanh", "Erf", "Sigmoid", "Exp", "Relu", "Gelu", "Elu", "LeakyRelu", "HardSwish", "HardSigmoid", "Mish",
+    "Softplus", "Softsign", "Swish", "Clip", "Max", "Min",
 }  # fmt: skip
 
 KNOWN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -28,7 +28,7 @@ KNOWN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
 }
 
-PROBES = np.concatenate([np.linspace(-12, 12, 193), [-300.0, -40.0, 40.0, 300.0]])
+PROBES = np.concatenate([np.linspace(-12, 12, 193), [-8000.0, -700.0, -40.0, 40.0, 700.0, 8000.0]])
 TOLERANCE = 1e-4
 """Above the error of fp16 constants (3e-5), below the gap between the two GELUs (4.7e-4)."""
 DEPTH = 9
@@ -38,7 +38,11 @@ DEPTH = 9
 def recognise_activations(program: Program) -> None:
     claimed: set[int] = set()
     for anchor in [node for node in program.graph.nodes if node.op in ANCHORS]:
-        if id(anchor) in claimed or not _carries_data(anchor.outputs[0]):
+        if (
+            id(anchor) in claimed
+            or not _carries_data(anchor.outputs[0])
+            or not region.from_data(anchor.outputs[0])
+        ):
             continue
         finding = _largest_match(program, anchor)
         if finding is None:
@@ -77,8 +81,8 @@ def _carries_data(tensor: gs.Tensor) -> bool:
 
 
 def _largest_match(program: Program, anchor: gs.Node) -> Finding | None:
-    """Best region around the anchor: a known function before an unknown one, then the larger region."""
-    best: tuple[tuple[bool, int], Finding] | None = None
+    """The largest closed region around the anchor; of two as large, the one whose function is known."""
+    best: tuple[tuple[int, bool], Finding] | None = None
     for source in region.ancestors(anchor.inputs[0], DEPTH):
         for result in region.descendants(anchor.outputs[0], DEPTH):
             used: set[int] = set()
@@ -89,7 +93,7 @@ def _largest_match(program: Program, anchor: gs.Node) -> Finding | None:
             if region.leak(nodes, result, program.graph):
                 continue
             kind, error = _name(value)
-            rank = (kind != "function", len(nodes))
+            rank = (len(nodes), kind != "function")
             if best is None or rank > best[0]:
                 facts = {"label": kind, "function": _scalar_function(source, result)}
                 best = rank, Finding("activation", (source,), result, tuple(nodes), facts, error)

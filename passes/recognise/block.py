@@ -47,7 +47,7 @@ def _number_blocks(program: Program) -> None:
     residual = {id(f.nodes[0]) for f in program.of("residual")}
     start: dict[int, int] = {}
     for index, attention in enumerate(program.of("attention")):
-        stack = [*attention.sources]
+        stack = [*attention.sources, *attention.facts["context"].sources]
         while stack:
             node = graphs.producer(stack.pop())
             if node is None or id(node) in start or id(node) in residual:

@@ -38,7 +38,12 @@ def recognise_products(program: Program) -> None:
             )
         elif isinstance(left, gs.Constant):
             _note(program, node, "constant on the left-hand side")
-        elif _is_float(left) and _is_float(right) and _from_data(left) and _from_data(right):
+        elif (
+            _is_float(left)
+            and _is_float(right)
+            and region.from_data(left, inputs=False)
+            and region.from_data(right, inputs=False)
+        ):
             program.findings.append(
                 Finding(
                     "matmul_dynamic", (left, right), node.outputs[0], (node,), {"label": "matmul_dynamic"}
@@ -73,18 +78,3 @@ def _is_head(result: gs.Tensor, outputs: set[int]) -> bool:
         id(tensor) in outputs
         for tensor in region.descendants(result, 6, SHAPE_OPS | {"Add", "Mul", "Div", "Tanh"})
     )
-
-
-def _from_data(tensor: gs.Tensor) -> bool:
-    """Whether the tensor depends on a linear layer or table, unlike positions times frequencies."""
-    seen, stack = set(), [tensor]
-    while stack:
-        current = stack.pop()
-        node = current.inputs[0] if current.inputs else None
-        if node is None or id(node) in seen:
-            continue
-        seen.add(id(node))
-        if node.op == "MatMul" and any(isinstance(i, gs.Constant) for i in node.inputs):
-            return True
-        stack.extend(node.inputs)
-    return False

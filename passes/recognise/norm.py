@@ -49,8 +49,15 @@ def _native(node: gs.Node) -> tuple[Finding | None, str]:
         return None, "its gain or shift is not constant"
     gamma = array(node.inputs[1]).astype(np.float32).reshape(-1)
     beta = (
-        array(node.inputs[2]).astype(np.float32).reshape(-1) if len(node.inputs) > 2 else np.zeros_like(gamma)
+        array(node.inputs[2]).astype(np.float32).reshape(-1)
+        if len(node.inputs) > 2
+        else np.zeros(1, np.float32)
     )
+    shape = node.inputs[0].shape
+    channels = shape[-1] if shape and isinstance(shape[-1], int) else max(gamma.size, beta.size)
+    if channels == 1:
+        return None, "its number of channels is unknown"
+    gamma, beta = (np.broadcast_to(vector, (channels,)) for vector in (gamma, beta))
     facts = {"epsilon": float(node.attrs.get("epsilon", 1e-5)), "gamma": gamma, "beta": beta, "label": kind}
     return Finding(kind, (node.inputs[0],), node.outputs[0], (node,), facts), ""
 

@@ -8,13 +8,12 @@ import onnx_graphsurgeon as gs
 
 from spikec.custom_ops.catalogue import OPS
 from spikec.ir.pipeline import compiler_pass
-from spikec.ir.program import Certificate, Finding, Program
+from spikec.ir.program import Certificate, Diagnostic, Finding, Program
 
-from ..recognise.activation import PROBES
-from .fit import REACH, SMALLEST_OCTAVE, Function, Neuron, fit
+from .fit import GRID, REACH, SMALLEST_OCTAVE, Function, Neuron, fit
 
 OCTAVE_BITS = 8
-"""Bits within an octave of the output: a relative error of at most 2**-9."""
+"""Bits within an octave of the output: a relative error of at most 2**-8."""
 
 
 @compiler_pass(after=["choose_thresholds"])
@@ -23,11 +22,19 @@ def spike_activations(program: Program) -> None:
     neurons: dict[bytes, tuple[Neuron, float, str]] = {}
     for finding in program.of("activation"):
         function = finding.facts["function"]
-        key = function(PROBES).tobytes()
+        with np.errstate(all="ignore"):
+            key = function(GRID).tobytes()
         if key not in neurons:
-            neuron = fit(function, OCTAVE_BITS)
+            try:
+                neuron = fit(function, OCTAVE_BITS)
+            except ValueError as error:
+                program.refuse(finding, str(error))
+                continue
             neurons[key] = neuron, _error(function, neuron), f"spikec/{finding.facts['label']}_{len(neurons)}"
-        neuron, error, name = neurons[key]
+        neuron, worst, name = neurons[key]
+        if max(-neuron.low, neuron.high) < REACH:
+            limits = f"saturates outside {neuron.low:.4g} to {neuron.high:.4g}, where its codes end"
+            program.diagnostics.append(Diagnostic("note", finding.name, f"{finding.facts['label']} {limits}"))
         constants = [
             program.constant(f"{name}/{part}", getattr(neuron, part))
             for part in ("edges", "thresholds", "base", "stride")
@@ -37,10 +44,10 @@ def spike_activations(program: Program) -> None:
             op, [source, *constants], f"{result.name}/function", np.int32, bits=OCTAVE_BITS, steps=1
         )
         value = _deliver(program, finding, spikes, neuron.scale)
-        text = f"its region at 20 001 points of ±{REACH:.0f}, relative to at least 2**{SMALLEST_OCTAVE}"
+        text = f"its region at 20 001 points of its range, relative to at least 2**{SMALLEST_OCTAVE}"
         label = finding.facts["label"]
         program.replace(
-            finding, value, Certificate(finding.name, label, op.name, text, 20001, error, 2.0**-(OCTAVE_BITS))
+            finding, value, Certificate(finding.name, label, op.name, text, 20001, worst, 2.0**-OCTAVE_BITS)
         )
 
 
@@ -64,7 +71,7 @@ def _deliver(program: Program, finding: Finding, spikes: gs.Variable, scale: flo
 
 
 def _error(function: Function, neuron: Neuron) -> float:
-    x = np.sinh(np.linspace(-np.arcsinh(REACH), np.arcsinh(REACH), 20001)).astype(np.float32)
+    x = np.sinh(np.linspace(np.arcsinh(neuron.low), np.arcsinh(neuron.high), 20001)).astype(np.float32)
     code = OPS["SpikeFunction"].numpy(
         x, neuron.edges, neuron.thresholds, neuron.base, neuron.stride, bits=OCTAVE_BITS, steps=1
     )[0]

@@ -20,23 +20,28 @@ SMALLEST_OCTAVE = -6
 REACH = 2.0**13
 GRID = np.concatenate([-np.geomspace(REACH, 2.0**-10, 3000), [0.0], np.geomspace(2.0**-10, REACH, 3000)])
 BISECTIONS = 60
+LARGEST_CODE = 2.0**30
 
 
 @dataclass(frozen=True)
 class Neuron:
-    """The inputs of SpikeFunction, and the value of its smallest step."""
+    """The inputs of SpikeFunction, the value of its smallest step, and the range of X it covers."""
 
     edges: np.ndarray
     thresholds: np.ndarray
     base: np.ndarray
     stride: np.ndarray
     scale: float
+    low: float
+    high: float
 
 
 def fit(function: Function, bits: int) -> Neuron:
-    """Thresholds of `function` on [-REACH, REACH], `bits` bits an octave; constant beyond."""
-    cuts = _cuts(function)
+    """Thresholds of `function`, `bits` bits an octave, where in [-REACH, REACH] its codes
+    fit int32; constant beyond. Raises ValueError when it is not even finite around 0."""
     unit = 2.0 ** (SMALLEST_OCTAVE - bits)
+    domain = _domain(function, LARGEST_CODE * unit)
+    cuts = _cuts(function, domain)
     edges, rows, base, stride = [], [], [], []
     for left, right in pairwise(cuts):
         low, high = function(np.array([left, right]))
@@ -60,18 +65,35 @@ def fit(function: Function, bits: int) -> Neuron:
         np.array(base, np.int32),
         np.array(stride, np.int32),
         float(unit),
+        float(domain[0]),
+        float(domain[-1]),
     )
 
 
-def _cuts(function: Function) -> np.ndarray:
+def _domain(function: Function, largest: float) -> np.ndarray:
+    """The grid points around 0 on which the function is finite and at most `largest`."""
+    with np.errstate(all="ignore"):
+        y = function(GRID)
+    bad = np.flatnonzero(~(np.abs(y) <= largest))
+    middle = len(GRID) // 2
+    first = bad[bad < middle].max(initial=-1) + 1
+    last = bad[bad > middle].min(initial=len(GRID)) - 1
+    if middle in bad or last - first < 2:
+        raise ValueError("it is not finite around 0")
+    return GRID[first : last + 1]
+
+
+def _cuts(function: Function, domain: np.ndarray) -> np.ndarray:
     """Where the function turns or its magnitude crosses a power of two, with both ends."""
-    y = function(GRID)
+    y = function(domain)
     slope = np.sign(np.where(np.abs(np.diff(y)) > 1e-12, np.diff(y), 0))
     moving = np.flatnonzero(slope)
     turns = [
-        _turn(function, GRID[a], GRID[b + 1], slope[a]) for a, b in pairwise(moving) if slope[a] != slope[b]
+        _turn(function, domain[a], domain[b + 1], slope[a])
+        for a, b in pairwise(moving)
+        if slope[a] != slope[b]
     ]
-    bends = [GRID[0], *turns, GRID[-1]]
+    bends = [domain[0], *turns, domain[-1]]
     cuts = list(bends)
     for left, right in pairwise(bends):
         low, high = function(np.array([left, right]))

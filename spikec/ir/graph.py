@@ -83,6 +83,7 @@ def load(path: Path) -> gs.Graph:
             fix="export it with a newer opset",
         )
     graph = gs.import_onnx(model)
+    name_nodes(graph)
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Constant) and type(tensor._values) is LazyValues:
             proto = tensor._values.tensor
@@ -158,6 +159,15 @@ def constants(graph: gs.Graph) -> Iterator[gs.Constant]:
                 seen[tensor.name] = tensor
     for name in sorted(seen):
         yield seen[name]
+
+
+def name_nodes(graph: gs.Graph) -> None:
+    """Gives every node a name of its own: decisions and errors are told by it."""
+    taken: set[str] = set()
+    for index, node in enumerate(graph.nodes):
+        if not node.name or node.name in taken:
+            node.name = f"{node.name or node.op}#{index}"
+        taken.add(node.name)
 
 
 def producer(tensor: gs.Tensor) -> gs.Node | None:

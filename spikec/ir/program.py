@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,23 @@ class Program:
         return output
 
     def replace(self, finding: Finding, value: gs.Variable, certificate: Certificate) -> None:
-        """Lets `value` take the place of the finding's result everywhere; the only way to edit a graph."""
+        """Lets `value` take the place of the finding's result everywhere; the only way to edit a graph.
+
+        A certificate that does not hold refuses the rewrite.
+        """
+        self.certificates.append(certificate)
+        if not certificate.holds:
+            error, bound = certificate.max_error, certificate.bound
+            self.refuse(finding, f"{certificate.operator} errs by {error:.3g} where {bound:.3g} is allowed")
+            return
         old, new = graphs.producer(finding.result), graphs.producer(value)
         assert old is not None and new is not None
         old.outputs[old.outputs.index(finding.result)] = gs.Variable(f"{finding.name}/replaced")
         new.outputs[new.outputs.index(value)] = finding.result
-        self.certificates.append(certificate)
+
+    def refuse(self, finding: Finding, why: str) -> None:
+        """Leaves a finding on host after all, and tells the user."""
+        self.diagnostics.append(Diagnostic("warning", finding.name, f"{finding.kind} kept on host: {why}"))
+        for node in finding.nodes:
+            if node.name in self.decisions:
+                self.decisions[node.name] = replace(self.decisions[node.name], verdict="host", reason=why)

@@ -5,6 +5,7 @@ Recognition compares these numbers with known functions on probe inputs, so no e
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 
@@ -18,7 +19,7 @@ erf = np.vectorize(math.erf, otypes=[np.float64])
 
 ELEMENTWISE: dict[str, Callable[..., np.ndarray]] = {
     "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Pow": np.power,
-    "Max": lambda *a: np.maximum.reduce(a), "Min": lambda *a: np.minimum.reduce(a),
+    "Max": lambda *a: functools.reduce(np.maximum, a), "Min": lambda *a: functools.reduce(np.minimum, a),
     "Sqrt": np.sqrt, "Reciprocal": np.reciprocal, "Exp": np.exp, "Log": np.log, "Tanh": np.tanh, "Erf": erf,
     "Neg": np.negative, "Abs": np.abs, "Sign": np.sign, "Identity": lambda x: x,
     "Relu": lambda x: np.maximum(x, 0),
@@ -54,14 +55,18 @@ def gelu_tanh(x: np.ndarray) -> np.ndarray:
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def reduced_axes(node: gs.Node, rank: int) -> tuple[int, ...] | None:
-    """The axes a reduction works over, from the front; None when they are not constant."""
+def reduced_axes(node: gs.Node) -> tuple[int, ...] | None:
+    """The axes a reduction works over, counted from the end (so that they hold for probes of another rank);
+    None when they are not constant, or counted from the front of a tensor of unknown rank."""
     axes = node.attrs.get("axes")
     if axes is None and len(node.inputs) > 1:
         if not isinstance(node.inputs[1], gs.Constant):
             return None
         axes = array(node.inputs[1]).reshape(-1).tolist()
-    return tuple(sorted(axis % rank for axis in axes)) if axes is not None else tuple(range(rank))
+    rank = len(node.inputs[0].shape) if node.inputs[0].shape is not None else None
+    if axes is None or (rank is None and max(axes) >= 0):
+        return None
+    return tuple(axis if axis < 0 else axis - rank for axis in axes)
 
 
 def evaluate(
@@ -114,9 +119,10 @@ def apply(node: gs.Node, operands: list[np.ndarray]) -> np.ndarray | None:
         if node.op in REDUCTIONS:
             if np.ndim(operands[0]) == 0:
                 return None
-            axes = reduced_axes(node, np.ndim(operands[0]))
-            keep = bool(node.attrs.get("keepdims", 1))
-            return None if axes is None else REDUCTIONS[node.op](operands[0], axis=axes, keepdims=keep)
+            axes = reduced_axes(node)
+            if axes is None or -min(axes) > np.ndim(operands[0]):
+                return None
+            return REDUCTIONS[node.op](operands[0], axis=axes, keepdims=bool(node.attrs.get("keepdims", 1)))
         if node.op in PARAMETRIC:
             return PARAMETRIC[node.op](node, operands[0])
         try:
@@ -190,3 +196,30 @@ def leak(nodes: list[gs.Node], result: gs.Tensor, graph: gs.Graph) -> str:
             if o is not result and (id(o) in outputs or any(id(user) not in inside for user in o.outputs)):
                 return str(o.name)
     return ""
+
+
+def from_data(tensor: gs.Tensor, inputs: bool = True) -> bool:
+    """Whether the tensor depends on a table of vectors or a product with weights, or (with `inputs`) on a
+    real-valued input; positions, masks and shapes do not."""
+    seen: set[int] = set()
+    stack = [tensor]
+    while stack:
+        current = stack.pop()
+        node = graphs.producer(current)
+        if node is None:
+            real = (
+                isinstance(current, gs.Variable)
+                and current.name
+                and np.issubdtype(current.dtype, np.floating)
+            )
+            if inputs and real:
+                return True
+            continue
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        tables = [i for i in node.inputs if isinstance(i, gs.Constant) and len(i.shape) == 2]
+        if tables and node.op in ("MatMul", "Gemm", "Gather"):
+            return True
+        stack.extend(node.inputs)
+    return False

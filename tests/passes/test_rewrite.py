@@ -177,7 +177,6 @@ def test_a_wrong_operator_is_caught(
 # Names
 
 
-@pytest.mark.xfail(strict=True, reason="coverage compares the head by node.name, decisions by a made-up name")
 def test_a_model_without_node_names_has_no_dense_block_macs(tmp_path: Path) -> None:
     model = models.llama()
     for node in model.graph.node:
@@ -185,7 +184,6 @@ def test_a_model_without_node_names_has_no_dense_block_macs(tmp_path: Path) -> N
     assert coverage(compiled(tmp_path, model))["dense_macs_in_blocks"] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="decisions are keyed by node name, which ONNX does not make unique")
 def test_nodes_of_one_name_are_all_decided(tmp_path: Path) -> None:
     model = models.llama()
     for node in model.graph.node:
@@ -194,7 +192,6 @@ def test_nodes_of_one_name_are_all_decided(tmp_path: Path) -> None:
     assert len(p.decisions) == len(model.graph.node)
 
 
-@pytest.mark.xfail(strict=True, reason="neurons are shared by the function's values on ±300 only")
 def test_functions_that_differ_far_out_get_their_own_neuron(tmp_path: Path) -> None:
     """ReLU and ReLU clipped at 500: one of the two must not become the other."""
     text = """<ir_version: 9, opset_import: ["": 18]> g (float[n, 8] x) => (float[n, 8] y, float[n, 8] z) <

@@ -9,7 +9,7 @@ import pytest
 from spikec.custom_ops.catalogue import OPS
 from spikec.passes.calibrate import thresholds
 from spikec.passes.calibrate.statistics import BINS, LARGEST_SAMPLE, SiteStatistics, bin_values
-from spikec.passes.calibrate.thresholds import HEADROOM, Threshold, choose
+from spikec.passes.calibrate.thresholds import GAP, HEADROOM, Threshold, choose
 
 TOKENS, CHANNELS = 400, 500
 BIN_WIDTH = 1 / 64
@@ -183,12 +183,12 @@ def test_two_ranges_beat_one_on_outliers() -> None:
 
 @pytest.mark.parametrize("bits", [4, 8, 12])
 @pytest.mark.parametrize("name", DATA)
-def test_a_third_range_only_when_it_halves_the_error(name: str, bits: int) -> None:
+def test_a_third_range_only_when_it_pays(name: str, bits: int) -> None:
     for weight in (None, np.ones(CHANNELS)):
         statistics = site(DATA[name](), weight)
         one, two, three = (best_of(statistics, bits, ranges).relative_error for ranges in (1, 2, 3))
         chosen = choose(statistics, bits)
-        assert (chosen.ranges == 3) is (2 * three < min(one, two))
+        assert (chosen.ranges == 3) is (GAP * three < min(one, two))
         assert chosen.relative_error == (three if chosen.ranges == 3 else min(one, two))
 
 

@@ -177,13 +177,17 @@ def test_replacing_a_result_keeps_every_reader_and_the_certificate(tmp_path: Pat
     program, a = Program(tmp_path, graph), tensor(graph, "a")
     twin = gs.Variable("twin", np.float32)
     graph.nodes.append(gs.Node("Abs", "twin", inputs=[tensor(graph, "x")], outputs=[twin]))
-    certificate = Certificate("a", "k", "Abs", "nothing", 1, 2.0, 1.0)
-    program.replace(Finding("k", (tensor(graph, "x"),), a, ()), twin, certificate)
+    finding = Finding("k", (tensor(graph, "x"),), a, ())
+    broken = Certificate("a", "k", "Abs", "nothing", 1, 2.0, 1.0)
+    program.replace(finding, twin, broken)
+    assert graphs.producer(a).op == "Exp" and "kept on host" in program.diagnostics[0].text
+    certificate = Certificate("a", "k", "Abs", "nothing", 1, 1.0, 1.0)
+    program.replace(finding, twin, certificate)
     graphs.prune(graph)
     graphs.sort(graph)
     assert [node.op for node in graph.nodes] == ["Abs", "Neg"]
     assert graph.nodes[0].outputs == [a] and graph.outputs[1] is a
-    assert program.certificates == [certificate] and not certificate.holds
+    assert program.certificates == [broken, certificate]
 
 
 @pytest.fixture
