@@ -91,8 +91,8 @@ def smollm2(run_: Run) -> None:
         run_.check(
             f"SmolLM2 T={steps}, perplexity within +{100 * limit:.1f} %",
             change <= limit,
-            f"ANN {result['ann']['perplexity']:.4f}, SNN {result['snn']['perplexity']:.4f}, {percent(result)}, "
-            f"KL {result['kl']:.2e}, top-1 {100 * result['top1_agreement']:.2f} %, "
+            f"ANN {result['ann']['perplexity']:.4f}, SNN {result['snn']['perplexity']:.4f}, "
+            f"{percent(result)}, KL {result['kl']:.2e}, top-1 {100 * result['top1_agreement']:.2f} %, "
             f"worst block {result['worst_block']} on {result['tokens']} tokens",
         )
     assert feeds is not None
