@@ -35,6 +35,10 @@ struct Kernels {
   // Bit-serial neuron: how many thresholds of its row (of 2**bits entries, at offset[i]) x[i] has passed.
   void (*bit_serial)(const float* x, const std::int32_t* offset, std::int32_t* code, std::size_t n,
                      const float* thresholds, int bits);
+  // The same for x in [0, 1) and one row of thresholds, followed by +∞: start[⌊x·buckets⌋] thresholds lie below the
+  // bucket of x and at most `most` in it, so only these are compared.
+  void (*bit_serial_hinted)(const float* x, std::int32_t* code, std::size_t n, const float* thresholds,
+                            const std::int32_t* start, float buckets, int most);
   // max(0, #{edges < x} - 1)
   void (*segment)(const float* x, std::int32_t* segment, std::size_t n, const float* edges, std::size_t count);
 

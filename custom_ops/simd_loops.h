@@ -61,6 +61,19 @@ static void bit_serial(const float* __restrict x, const std::int32_t* __restrict
       code[i] += x[i] > thresholds[offset[i] + code[i] + bit] ? bit : 0;
 }
 
+static void bit_serial_hinted(const float* __restrict x, std::int32_t* __restrict code, std::size_t n,
+                              const float* __restrict thresholds, const std::int32_t* __restrict start,
+                              float buckets, int most) {
+  const float last = buckets - 1;
+  std::int32_t below[kBlock];
+  for (std::size_t i = 0; i < n; ++i) {
+    const float bucket = x[i] * buckets;
+    below[i] = code[i] = start[static_cast<std::int32_t>(bucket < last ? bucket : last)];
+  }
+  for (int next = 1; next <= most; ++next)
+    for (std::size_t i = 0; i < n; ++i) code[i] += x[i] > thresholds[below[i] + next] ? 1 : 0;
+}
+
 static void segment(const float* __restrict x, std::int32_t* __restrict found, std::size_t n,
                     const float* __restrict edges, std::size_t count) {
   for (std::size_t i = 0; i < n; ++i) found[i] = 0;
@@ -145,7 +158,8 @@ static double sum_of_squares(const std::int32_t* code, std::size_t n) {
 // The table's entries.
 #define SPIKEC_LOOPS                                                                                   \
   .tile_f64 = tile_f64, .tile_i16 = tile_i16, .accumulate_f64 = accumulate_f64, .accumulate_wide = accumulate_wide, .accumulate_i8 = accumulate_i8,    \
-  .oat_code = oat_code, .bit_serial = bit_serial, .segment = segment,          \
+  .oat_code = oat_code, .bit_serial = bit_serial, .bit_serial_hinted = bit_serial_hinted,      \
+  .segment = segment,          \
   .exp2_split = exp2_split, .exp2_join = exp2_join, .scale_wide = scale_wide, .scale_narrow = scale_narrow,  \
   .largest = largest, .largest_magnitude = largest_magnitude, .row_code = row_code,                            \
   .sum_of_squares = sum_of_squares

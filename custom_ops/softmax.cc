@@ -12,6 +12,36 @@ constexpr float kLog2e = 1.4426950408889634f;
 constexpr int kLongest = 24;
 constexpr std::size_t kGrain = 1 << 13;  // elements per task
 
+// Where the thresholds of E lie on [0, 1), so that few need comparing; the codes are bit_serial's.
+class Hints {
+ public:
+  Hints() = default;
+  explicit Hints(std::span<const float> thresholds)
+      : padded_(thresholds.begin(), thresholds.end()), start_(thresholds.size()) {
+    const auto below = [&](std::size_t bucket) {
+      const float edge = static_cast<float>(bucket) / static_cast<float>(start_.size());
+      return static_cast<std::int32_t>(std::lower_bound(thresholds.begin() + 1, thresholds.end(), edge) -
+                                       thresholds.begin() - 1);
+    };
+    for (std::size_t b = 0; b < start_.size(); ++b) {
+      start_[b] = below(b);
+      const bool last = b + 1 == start_.size();
+      const auto above = last ? static_cast<std::int32_t>(thresholds.size()) - 1 : below(b + 1);
+      most_ = std::max(most_, above - start_[b]);
+    }
+    padded_.insert(padded_.end(), static_cast<std::size_t>(most_), INFINITY);
+  }
+  bool empty() const { return start_.empty(); }
+  void code(const float* x, std::int32_t* code, std::size_t n) const {
+    kernels().bit_serial_hinted(x, code, n, padded_.data(), start_.data(), static_cast<float>(start_.size()), most_);
+  }
+
+ private:
+  std::vector<float> padded_;
+  std::vector<std::int32_t> start_;
+  int most_ = 0;
+};
+
 struct SoftmaxKernel {
   static constexpr const char* name = "SpikeSoftmax";
   static constexpr std::array inputs{Port{"X", Types::of<float>()}, Port{"exp2", Types::of<float>()},
@@ -24,6 +54,8 @@ struct SoftmaxKernel {
       : bits(static_cast<int>(info.int_attribute("bits"))),
         digits(info.int_attribute("steps"), info.int_attribute("radix")) {
     if (bits < 1 || bits > 16) throw Error("bits must be 1 to 16");
+    const auto exp2 = info.constant_input(1);
+    if (exp2 && exp2->size() == std::int64_t{1} << bits) hints = Hints(exp2->as<float>());
   }
 
   static void infer(InferContext& context) {
@@ -59,7 +91,10 @@ struct SoftmaxKernel {
     for (std::size_t first = 0; first < length; first += kBlock) {
       const std::size_t n = std::min(kBlock, length - first);
       kernels().exp2_split(x + first, most, kReach, fraction.data(), exponent.data(), n);
-      kernels().bit_serial(fraction.data(), kNoOffset.data(), code.data(), n, exp2, bits);
+      if (hints.empty())
+        kernels().bit_serial(fraction.data(), kNoOffset.data(), code.data(), n, exp2, bits);
+      else
+        hints.code(fraction.data(), code.data(), n);
       kernels().exp2_join(code.data(), exponent.data(), p.data() + first, n, bits);
       for (std::size_t i = 0; i < n; ++i) sum += p[first + i];
     }
@@ -83,6 +118,7 @@ struct SoftmaxKernel {
 
   int bits;
   Digits digits;
+  Hints hints;
 };
 
 }  // namespace

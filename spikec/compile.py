@@ -142,9 +142,11 @@ def _compile(
     data = DataFile(stage / "weights.bin")
     ann = stage / "ann.onnx"
     graphs.save(program.graph, ann, data)
+    feeds = feeds or sample_feeds(program, settings.seed)
+    program.settings |= {"original": ann, "probe": feeds[0]}
     options: dict[str, Any] = {
         "model": ann,
-        "feeds": feeds or sample_feeds(program, settings.seed),
+        "feeds": feeds,
         "progress": progress,
         "timesteps": program.settings["timesteps"],
         "weights": settings.weights,

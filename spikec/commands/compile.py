@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--context", type=int, default=512, help="tokens a calibration window")
     parser.add_argument("--seed", type=int, default=0, help="of the sampled calibration tokens")
+    parser.add_argument(
+        "--check-passes",
+        action="store_true",
+        help="run the graph after every pass, against the original (slow)",
+    )
     parser.add_argument("--dump", type=Path, help="write the graph after every pass into this folder")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
@@ -38,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from .. import report
     from ..compile import Settings, check_target, compile_model
     from ..data import calibration_feeds, find_tokenizer
-    from ..instruments import Dump
+    from ..instruments import CheckPasses, Dump
     from ..ir.pipeline import Instrument
     from ..ir.program import Program
     from ..progress import Progress
@@ -50,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
     tokenizer = find_tokenizer(args.tokenizer, program.source.parent)
     feeds = calibration_feeds(program, args.data, args.npz, tokenizer, args.tokens, args.context)
     progress = Progress()
-    instruments: list[Instrument] = [progress, *([Dump(args.dump)] if args.dump else [])]
+    instruments: list[Instrument] = [progress]
+    instruments += [Dump(args.dump)] if args.dump else []
+    instruments += [CheckPasses()] if args.check_passes else []
     try:
         compile_model(
             program,
@@ -63,6 +70,10 @@ def run(args: argparse.Namespace) -> int:
         )
     finally:
         progress.close()
+    if args.check_passes and not args.json:
+        for timing in program.timings:
+            cosine, difference = timing["cosine"], timing["max_difference"]
+            print(f"{timing['pass']:<24} cosine {cosine:.9f}  largest difference {difference:.2e}")
     print(
         json.dumps(report.as_json(program) | report.costs(program), indent=1)
         if args.json
