@@ -34,7 +34,7 @@ class Dump:
 class CheckPasses:
     """Runs the graph after every pass on the first calibration input and compares it with the original.
 
-    Cosine and largest difference of the outputs join the pass's timing; look at the pass after which they fall.
+    Cosine and largest difference of the outputs join the pass's timing.
     """
 
     def __init__(self) -> None:
