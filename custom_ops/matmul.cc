@@ -1,17 +1,18 @@
 // SpikeMatMul: telescoping product of two spike trains (matmul.py is the definition).
 //
-// Packed, both operands are one step and the telescope is a single product of codes: exact in float64, and in
-// float32 when no partial sum can pass 2**24.
+// Packed, both operands are one step and the telescope is a single product of codes: in int32 when the codes fit
+// int16 and no partial sum can pass 2**31, else in float64; both exact.
 #include <cmath>
 
 #include "invoke.h"
-#include "train.h"
+#include "product.h"
 
 namespace spikec {
 
 namespace {
 
-constexpr double kExactInFloat = 1 << 24;
+constexpr double kExactInInt32 = 2147483647.0;
+constexpr double kInt16 = 32767;
 
 struct MatMulKernel {
   static constexpr const char* name = "SpikeMatMul";
@@ -23,8 +24,7 @@ struct MatMulKernel {
   explicit MatMulKernel(const KernelInfo& info)
       : scale(info.float_attribute("scale")),
         radix(static_cast<double>(info.int_attribute("radix"))),
-        wide_product(info, "MatMul", 13, {{"T", ElementType::Double}}, 2),
-        narrow_product(info, "MatMul", 13, {{"T", ElementType::Float}}, 2) {}
+        wide_product(info, "MatMul", 13, {{"T", ElementType::Double}}, 2) {}
 
   static void infer(InferContext& context) {
     TypeShape a = context.input(0), b = context.input(1);
@@ -90,11 +90,11 @@ struct MatMulKernel {
     visit<std::int8_t, std::int16_t, std::int32_t>(a, [&](auto left) {
       visit<std::int8_t, std::int16_t, std::int32_t>(b, [&](auto right) {
         if (steps_a == 1 && steps_b == 1) {
-          const double bound = largest(left) * largest(right) * static_cast<double>(p.k);
-          if (bound < kExactInFloat)
-            packed<float>(context, narrow_product, p, left, right, y);
+          const double top_a = largest(left), top_b = largest(right);
+          if (std::max(top_a, top_b) <= kInt16 && top_a * top_b * static_cast<double>(p.k) <= kExactInInt32)
+            packed_narrow(context, p, left, right, y);
           else
-            packed<double>(context, wide_product, p, left, right, y);
+            packed_wide(context, p, left, right, y);
         } else {
           unrolled(context, p, left, steps_a, right, steps_b, y);
         }
@@ -103,11 +103,25 @@ struct MatMulKernel {
   }
 
  private:
-  template <class Real, class A, class B>
-  void packed(Context& context, const Builtin& product, const Plan& p, std::span<const A> left,
-              std::span<const B> right, std::span<float> y) const {
-    const auto a = scratch<Real, struct Left>(left.size()), b = scratch<Real, struct Right>(right.size());
-    const auto o = scratch<Real, struct Out>(y.size());
+  template <class A, class B>
+  void packed_narrow(Context& context, const Plan& p, std::span<const A> left, std::span<const B> right,
+                     std::span<float> y) const {
+    for (std::size_t batch = 0; batch < p.batches; ++batch) {
+      float* out = y.data() + batch * p.m * p.n;
+      product<Narrow>(context, {p.m, p.k, p.n}, left.data() + p.batch_a[batch] * p.m * p.k,
+                      right.data() + p.batch_b[batch] * p.k * p.n,
+                      [&](std::size_t row, std::size_t column, const std::int32_t* sums, std::size_t n) {
+                        for (std::size_t i = 0; i < n; ++i)
+                          out[row * p.n + column + i] = static_cast<float>(static_cast<double>(sums[i]) * scale);
+                      });
+    }
+  }
+
+  template <class A, class B>
+  void packed_wide(Context& context, const Plan& p, std::span<const A> left, std::span<const B> right,
+                   std::span<float> y) const {
+    const auto a = scratch<double, struct Left>(left.size()), b = scratch<double, struct Right>(right.size());
+    const auto o = scratch<double, struct Out>(y.size());
     context.parallel_ranges(left.size(), 1 << 15, [&](std::size_t begin, std::size_t end) {
       std::copy(left.data() + begin, left.data() + end, a.data() + begin);
     });
@@ -115,9 +129,9 @@ struct MatMulKernel {
       std::copy(right.data() + begin, right.data() + end, b.data() + begin);
     });
     const Borrowed va(a, p.a), vb(b, p.b), vo(o, p.y);
-    product(context, {va.value(), vb.value()}, {vo.value()});
+    wide_product(context, {va.value(), vb.value()}, {vo.value()});
     context.parallel_ranges(y.size(), 1 << 15, [&](std::size_t begin, std::size_t end) {
-      for (std::size_t i = begin; i < end; ++i) y[i] = static_cast<float>(static_cast<double>(o[i]) * scale);
+      for (std::size_t i = begin; i < end; ++i) y[i] = static_cast<float>(o[i] * scale);
     });
   }
 
@@ -152,7 +166,7 @@ struct MatMulKernel {
   }
 
   double scale, radix;
-  Builtin wide_product, narrow_product;
+  Builtin wide_product;
 };
 
 }  // namespace
