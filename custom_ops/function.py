@@ -6,7 +6,7 @@ octave; a comparator gates the segment g, which then approximates its output bit
     g = max(0, #{edges < X} - 1);   c = bit_serial(X; θ_g);   code = base_g + stride_g · c
 
 S_0 carries base_g (the gate's spike), S_1 … S_bits the bits times stride_g; with steps = 1 they arrive
-summed. The value is scale·ΣS (radix 1, sum coding), error ≤ half a stride. X: float32, any shape; edges:
+summed. The value is scale·ΣS (radix 1, sum coding), error ≤ one stride. X: float32, any shape; edges:
 float32 `[G]` ascending, the first -∞; thresholds: float32 `[G, 2**bits]`; base, stride: int32 `[G]`; S: int32
 `[steps, *X.shape]`, steps 1 or bits + 1. NaN passes no threshold: it gives base_0. Sources: LAS's HG neuron
 (arXiv 2505.09659) with the successive approximation of methods §6.5 in place of its tables; `fit` computes

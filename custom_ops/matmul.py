@@ -8,8 +8,8 @@ With a_t, b_t the weighted spikes (digit · radix**(steps-1-t)) and A, B their r
 A: integers `[steps, ..., M, K]`; B: integers `[steps, ..., K, N]`; Y: float32 `[..., M, N]`. An operand with
 fewer steps than the other (one, for a static operand such as a cached key) arrives whole in its first steps.
 Event times accumulated state: each spike adds or subtracts a row of the other operand's running sum (methods
-§6.3 rule 3). All sums are integers, exact in float64, which the compiler guarantees by checking the largest
-possible |O| < 2**53.
+§6.3 rule 3). All sums are integers, exact in float64 while |O| < 2**53; the compiler keeps a product
+on host whose codes could pass that.
 """
 
 from __future__ import annotations

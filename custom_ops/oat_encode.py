@@ -4,12 +4,13 @@
     r = the first range 0 … ranges-1 with  m = ⌊z/ratio**r + ½⌋ < 2**bits;  the last saturates at 2**bits - 1
     s_t = sign(x) · ratio**r · digit_t(m)
 
-Two ranges (LAS) with a power-of-two ratio, so that one integer code holds both: code = Σ_t
-radix**(steps-1-t)·s_t, and the decoded value is Δ·code. Error ≤ ratio**r·Δ/2. One range is a plain quantiser;
-a third serves sites where single tokens are so massive that two ranges would leave a gap. X: float32, any
-shape, finite; S: integer type `to`, `[steps, *X.shape]`, radix**steps = 2**bits. Raises ValueError when a
-spike does not fit the type `to`. Source: LAS (arXiv 2505.09659) OAT neuron; rounding to nearest, the power-
-of-two ratio and a third range are ours.
+Two ranges (LAS) with a power-of-two ratio, so that one integer code holds both; the decoded value is Δ·Σ_t
+radix**(steps-1-t)·s_t. With radix 2 it integrates and fires: from v = z/ratio**r + ½ it fires at step t where
+v ≥ 2**(bits-1-t), which is then subtracted, and its spikes are the digits of m. Error ≤ ratio**r·Δ/2. One
+range is a plain quantiser; a third serves sites where single tokens are so massive that two would leave a
+gap. X: float32, any shape, finite; S: integer type `to`, `[steps, *X.shape]`; steps and radix are bits and 2,
+or 1 and 2**bits. Raises ValueError when a spike does not fit the type `to`. Source: LAS (arXiv 2505.09659)
+OAT neuron; rounding to nearest, the power-of-two ratio and a third range are ours.
 """
 
 from __future__ import annotations

@@ -32,6 +32,12 @@ struct Kernels {
   // OATEncode: the magnitude's code, and the sign times the weight of the range it falls in.
   void (*oat_code)(const float* x, std::int32_t* magnitude, std::int32_t* gate, std::size_t n, float scale,
                    std::int32_t levels, std::int32_t ratio, int ranges);
+  // One timestep of OATEncode: fires ±gate where the membrane reaches the threshold, which is then subtracted.
+  void (*fire)(float* membrane, const std::int32_t* gate, std::int32_t* spikes, std::size_t n, float threshold);
+  // The membrane before the first step: z/gate + ½, at most levels + ½.
+  void (*charge)(const float* x, const std::int32_t* gate, float* membrane, std::size_t n, float scale,
+                 std::int32_t levels);
+
   // Bit-serial neuron: how many thresholds of its row (of 2**bits entries, at offset[i]) x[i] has passed.
   void (*bit_serial)(const float* x, const std::int32_t* offset, std::int32_t* code, std::size_t n,
                      const float* thresholds, int bits);

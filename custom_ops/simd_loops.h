@@ -52,6 +52,25 @@ static void oat_code(const float* __restrict x, std::int32_t* __restrict code, s
   }
 }
 
+static void charge(const float* __restrict x, const std::int32_t* __restrict gate, float* __restrict membrane,
+                   std::size_t n, float scale, std::int32_t levels) {
+  const float most = static_cast<float>(levels) + 0.5f;
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto weight = static_cast<float>(gate[i] < 0 ? -gate[i] : gate[i] > 0 ? gate[i] : 1);
+    const float start = magnitude(x[i]) / scale / weight + 0.5f;
+    membrane[i] = start < most ? start : most;
+  }
+}
+
+static void fire(float* __restrict membrane, const std::int32_t* __restrict gate, std::int32_t* __restrict spikes,
+                 std::size_t n, float threshold) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const bool spike = membrane[i] >= threshold;
+    membrane[i] -= spike ? threshold : 0.0f;
+    spikes[i] = spike ? gate[i] : 0;
+  }
+}
+
 static void bit_serial(const float* __restrict x, const std::int32_t* __restrict offset,
                        std::int32_t* __restrict code, std::size_t n, const float* __restrict thresholds,
                        int bits) {
@@ -158,7 +177,7 @@ static double sum_of_squares(const std::int32_t* code, std::size_t n) {
 // The table's entries.
 #define SPIKEC_LOOPS                                                                                   \
   .tile_f64 = tile_f64, .tile_i16 = tile_i16, .accumulate_f64 = accumulate_f64, .accumulate_wide = accumulate_wide, .accumulate_i8 = accumulate_i8,    \
-  .oat_code = oat_code, .bit_serial = bit_serial, .bit_serial_hinted = bit_serial_hinted,      \
+  .oat_code = oat_code, .fire = fire, .charge = charge, .bit_serial = bit_serial, .bit_serial_hinted = bit_serial_hinted,      \
   .segment = segment,          \
   .exp2_split = exp2_split, .exp2_join = exp2_join, .scale_wide = scale_wide, .scale_narrow = scale_narrow,  \
   .largest = largest, .largest_magnitude = largest_magnitude, .row_code = row_code,                            \

@@ -63,7 +63,11 @@ static void tile_i16(const std::int16_t* a, const std::int16_t* b, std::int32_t*
   const auto step = [](__m256i sum, const std::int16_t* pair, __m256i weights) {
     std::int32_t codes;
     __builtin_memcpy(&codes, pair, sizeof codes);
+#ifdef __AVX512VNNI__
+    return _mm256_dpwssd_epi32(sum, _mm256_set1_epi32(codes), weights);
+#else
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_set1_epi32(codes), weights));
+#endif
   };
   __m256i s0 = _mm256_loadu_si256(at(c + 0));
   __m256i s1 = _mm256_loadu_si256(at(c + 8));

@@ -6,9 +6,9 @@
 
 E and R are bit-serial neurons (`exp2`, `reciprocal`: float32 thresholds `[2**bits]`); r is emitted as a train
 of `steps` digits (radix**steps ≥ 2**(bits+2)). Shifts by e and k are exponent arithmetic. X: float32 `[...,
-L]`, additive masks welcome (a fully masked row gives zeros); Y: float32. All sums are exact, so any order
-gives the same bits. Total variation from softmax ≤ about 5e-5 at bits = 12. Source: methods §6.5 (range
-reduction after MBE, arXiv 2508.07710, and LAS's spike-equivalent softmax).
+L]`, additive masks welcome (a fully masked row gives zeros); Y: float32. Sums over up to 2**(29 - bits)
+entries are exact, so that any order gives the same bits. Total variation from softmax ≤ about 5e-5 at bits =
+12. Source: methods §6.5 (range reduction after MBE, arXiv 2508.07710, and LAS's spike-equivalent softmax).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .train import (
 LOG2E = np.float32(1.4426950408889634)
 REACH = -24
 LONGEST = 24
-"""Rows of up to 2**LONGEST entries are normalised exactly."""
+"""Rows of up to 2**LONGEST entries are normalised; the sum is exact up to 2**(29 - bits) of them."""
 
 
 def softmax(

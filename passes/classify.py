@@ -1,29 +1,22 @@
-"""What became of every original node: spiking, linear, host or rejected, with the reason and its share of
-MACs."""
+"""What became of every original node: spiking, linear or host, with the reason and its share of MACs."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 
+from spikec.ir.inputs import FILLERS
 from spikec.ir.pipeline import compiler_pass
-from spikec.ir.program import Decision, Finding, Program
+from spikec.ir.program import Decision, Diagnostic, Finding, Program
 
 from .methods import Method
+from .shapes import BOOKKEEPING, SHAPING
 
-VERDICTS = ("spiking", "linear", "host", "rejected")
+VERDICTS = ("spiking", "linear", "host")
 
-SHAPING = {
-    "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat", "Expand", "Gather", "Flatten",
-    "Tile", "Identity", "Cast", "Pad",
-}  # fmt: skip
-BOOKKEEPING = {
-    "Shape", "Range", "ConstantOfShape", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
-    "And", "Or", "Not", "Where", "CumSum", "GatherND", "GatherElements", "ScatterND", "Size", "Trilu",
-    "NonZero", "Constant",
-}  # fmt: skip
 REASONS = {
     "rope": "rotation by position: linear in the decoded value, applied as it is",
     "residual": "residual addition: linear",
@@ -32,16 +25,39 @@ REASONS = {
 
 @compiler_pass(after=["recognise_blocks", "count_macs"])
 def classify(program: Program) -> None:
-    """Runs before the rewrites, while the original nodes are there; `program.decisions` by node name."""
+    """Runs before the rewrites, while the original nodes are there; `program.decisions` by node name.
+
+    Nodes that normalisation took away have their decision already.
+    """
     method = program.settings["method"]
     owner = program.owner()
+    split = program.settings.get("split", {})
     from_data = _data_nodes(program)
     for node in program.graph.nodes:
+        op = split.get(id(node), node.op)
+        if not op:
+            continue
         finding = owner.get(id(node))
         verdict, reason = _verdict(node, finding, id(node) in from_data, method)
-        macs = program.statistics["macs"].get(node.outputs[0].name, 0)
+        macs = program.statistics["macs"].get(node.name)
+        if macs is None and id(node) not in from_data:
+            macs = 0
         block = finding.block if finding else program.settings["block_of"].get(id(node), -1)
-        program.decisions[node.name] = Decision(node.name, node.op, verdict, reason, block, macs)
+        program.decisions[node.name] = Decision(node.name, op, verdict, reason, block, macs)
+    _tell_unknown_macs(program)
+
+
+def _tell_unknown_macs(program: Program) -> None:
+    unknown = [d for d in program.decisions.values() if d.macs is None]
+    for decision in unknown:
+        if decision.verdict != "spiking":
+            text = f"the multiply-accumulates of this {decision.op} are unknown: it may be a dense product"
+            program.diagnostics.append(Diagnostic("warning", decision.node, text))
+    if spiking := [d.node for d in unknown if d.verdict == "spiking"]:
+        text = (
+            f"{len(spiking)} spiking nodes, this the first, have unknown shapes: their MACs are not counted"
+        )
+        program.diagnostics.append(Diagnostic("note", spiking[0], text))
 
 
 def _verdict(node: gs.Node, finding: Finding | None, from_data: bool, method: Method) -> tuple[str, str]:
@@ -54,23 +70,45 @@ def _verdict(node: gs.Node, finding: Finding | None, from_data: bool, method: Me
             return "host", method.kept[finding.kind]
         return "linear", REASONS[finding.kind]
     if not from_data:
-        return "host", "positions, masks and shapes: computed from the inputs' shape, no activation involved"
+        return "host", "positions, masks, shapes or constants: no activation involved"
+    if node.op == "Cast" and not _gives_float(node):
+        return "host", "turns activations into integers or truth values, which is not linear"
     if node.op in SHAPING:
         return "linear", "moves values without changing them"
     if node.op in ("Add", "Sub", "Neg", "Sum"):
         return "linear", "addition"
-    if node.op in ("Mul", "Div") and sum(isinstance(i, gs.Variable) for i in node.inputs) < 2:
+    if _scales(node):
         return "linear", "scaling by a constant"
     if node.op in BOOKKEEPING:
         return "host", "selects or counts; no arithmetic on activations"
     return "host", f"{node.op} of activations was not recognised: it stays an ordinary operator"
 
 
+def _gives_float(cast: gs.Node) -> bool:
+    kind = cast.outputs[0].dtype
+    if kind is None:
+        kind = cast.attrs["to"]
+    return np.issubdtype(
+        onnx.helper.tensor_dtype_to_np_dtype(kind) if isinstance(kind, int) else kind, np.floating
+    )
+
+
+def _scales(node: gs.Node) -> bool:
+    """Whether the node is x·constant or x/constant; constant/x is a reciprocal."""
+    if node.op == "Mul":
+        return any(isinstance(i, gs.Constant) for i in node.inputs)
+    return node.op == "Div" and isinstance(node.inputs[1], gs.Constant)
+
+
 def _data_nodes(program: Program) -> set[int]:
-    """Nodes that compute with activations: everything behind a table or a weight product."""
+    """Nodes that compute with activations: everything behind a table, a weight product or a real input."""
     start = {id(n) for f in program.of("embedding", "linear", "head") for n in f.nodes}
     reached: set[int] = set()
-    tensors: set[int] = set()
+    tensors: set[int] = {
+        id(t)
+        for t in program.graph.inputs
+        if isinstance(t, gs.Variable) and t.name not in FILLERS and np.issubdtype(t.dtype, np.floating)
+    }
     for node in program.graph.nodes:
         if id(node) in start or any(id(i) in tensors for i in node.inputs):
             reached.add(id(node))
@@ -80,12 +118,17 @@ def _data_nodes(program: Program) -> set[int]:
 
 
 def coverage(program: Program) -> dict[str, Any]:
-    """Nodes and MACs by verdict, over the whole model; `dense_in_blocks` is what a spiking block still
-    multiplies."""
+    """Nodes and MACs by verdict, over the whole model; `dense_macs_in_blocks` is what a spiking block still
+    multiplies, None when a node outside the head may multiply and how much is unknown."""
     nodes, macs = dict.fromkeys(VERDICTS, 0), dict.fromkeys(VERDICTS, 0)
     for decision in program.decisions.values():
         nodes[decision.verdict] += 1
-        macs[decision.verdict] += decision.macs
+        macs[decision.verdict] += decision.macs or 0
     heads = {f.nodes[0].name for f in program.of("head")}
-    dense = sum(d.macs for d in program.decisions.values() if d.verdict != "spiking" and d.node not in heads)
-    return {"nodes": nodes, "macs": macs, "dense_macs_in_blocks": dense}
+    counts = [d.macs for d in program.decisions.values() if d.verdict != "spiking" and d.node not in heads]
+    return {
+        "nodes": nodes,
+        "macs": macs,
+        "nodes_of_unknown_macs": sum(d.macs is None for d in program.decisions.values()),
+        "dense_macs_in_blocks": None if None in counts else sum(counts),
+    }

@@ -1,25 +1,13 @@
-"""Finds the native custom-op library and tells whether this ONNX Runtime takes it."""
+"""Whether this ONNX Runtime takes the native custom-op library, and what it runs on."""
 
 from __future__ import annotations
 
 import ctypes
 from functools import cache
-from pathlib import Path
 
 import onnxruntime as ort
 
-import spikec.custom_ops
-
-NAME = "libspikec_ops.so"
-
-
-def path() -> Path | None:
-    """The built library, wherever the install put it (an editable one keeps it apart from the sources)."""
-    for folder in spikec.custom_ops.__path__:
-        candidate = Path(folder) / NAME
-        if candidate.is_file():
-            return candidate
-    return None
+from spikec.custom_ops.native import library_path as path
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,10 +73,10 @@ class Compiled:
         if outputs is None:
             return Session(path, settings, fix=AGAIN)
         # Beside the model: ONNX Runtime 1.20 looks for external weights nowhere else.
-        probe = self.folder / f".probe-{os.getpid()}.onnx"
         try:
-            with_outputs(path, outputs, probe)
-            return Session(probe, settings, where=str(path), fix=AGAIN)
+            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".probe-", suffix=".onnx") as probe:
+                with_outputs(path, outputs, Path(probe.name))
+                return Session(Path(probe.name), settings, where=str(path), fix=AGAIN)
         except OSError as error:
             raise SpikecError(
                 "cannot be written",
@@ -84,8 +84,6 @@ class Compiled:
                 why=reason(error),
                 fix="copy the folder to where it can be written",
             ) from error
-        finally:
-            probe.unlink(missing_ok=True)
 
     def spike_trains(self) -> list[str]:
         """Names of all encoders' outputs, in graph order."""

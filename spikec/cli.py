@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -37,6 +38,11 @@ def parser(chosen: str | None) -> argparse.ArgumentParser:
     return top
 
 
+def _interrupt(number: int, frame: object) -> None:
+    """A termination cleans up as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 1 user error, 2 usage, 70 internal error."""
     argv = sys.argv[1:] if argv is None else argv
@@ -44,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser(chosen).parse_args(argv)
     from .ir.diagnostics import SpikecError
 
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         return int(args.run(args) or 0)
     except SpikecError as error:
@@ -55,6 +62,13 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"spikec: error: {where}{error.strerror or error}; check the path and its permissions",
+            file=sys.stderr,
+        )
+        return 1
     except Exception as error:
         if os.environ.get("SPIKEC_TRACEBACK"):
             raise

@@ -41,6 +41,7 @@ RESHAPING = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Clip", "Fla
 SAMPLED_LENGTH = 64
 SAMPLED_SHARES = (1, 1, 1, 1, 0.5, 0.1, 0.03, 0)
 """How much of each sampled sequence is no padding: attention over few tokens averages less, values grow."""
+SAMPLED = "token ids sampled from the model's vocabulary (--data TEXT is better)"
 WEIGHTS = ("fp32", "int8")
 TIMESTEPS = range(2, 17)
 
@@ -68,6 +69,8 @@ class Settings:
                 why="a spike train's code has 2 to 16 binary digits",
                 fix="choose -T 2 to 16",
             )
+        if self.seed < 0:
+            raise SpikecError(f"seed {self.seed} is negative", fix="give --seed 0 or more")
         if self.weights not in WEIGHTS:
             raise SpikecError(
                 f"unknown weights {self.weights!r}",
@@ -82,14 +85,16 @@ def compile_model(
     settings: Settings | None = None,
     *,
     feeds: list[Feed] | None = None,
+    calibration: str | None = None,
     tokenizer: Path | None = None,
     instruments: Iterable[pipeline.Instrument] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Program:
     """Compiles `model` into the folder `out` and returns the Program.
 
-    `feeds` are calibration inputs; without them token ids are sampled from the model's own vocabulary. Raises
-    SpikecError, leaving nothing behind, when the model or a setting cannot be used.
+    `feeds` are calibration inputs, `calibration` what the report calls them; without them token ids are
+    sampled from the model's own vocabulary. Raises SpikecError, leaving nothing behind, when the model or a
+    setting cannot be used.
     """
     settings = settings or Settings()
     settings.check()
@@ -103,7 +108,7 @@ def compile_model(
         "weights": settings.weights,
         "execution": settings.execution,
         "vocabulary": vocabulary_size(program),
-        "calibration": "given inputs" if feeds else "token ids sampled from the model's vocabulary",
+        "calibration": calibration or (f"{len(feeds)} given inputs" if feeds else SAMPLED),
     }
     try:
         stage = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=_existing(target)))
@@ -178,6 +183,7 @@ def sample_feeds(program: Program, seed: int) -> list[Feed]:
     batch, length = fixed_tokens(inputs)
     shape = (len(SAMPLED_SHARES) * (batch or 1), length or SAMPLED_LENGTH)
     feeds = feed_windows(inputs, np.random.default_rng(seed).integers(0, vocabulary or 1, shape))
+    program.settings["sampled"] = True  # check_runs may halve their length
     for feed, share in zip(feeds, SAMPLED_SHARES, strict=True):
         if "attention_mask" in feed:
             feed["attention_mask"][:, max(1, int(share * shape[1])) :] = 0
@@ -197,12 +203,13 @@ def vocabulary_size(program: Program) -> int | None:
 
 def check_convertible(program: Program) -> None:
     """Raises SpikecError for a model with nothing of a transformer in it."""
-    if not program.of("linear", "matmul_dynamic"):
+    norm = program.of("layernorm", "rmsnorm") and program.of("linear")
+    if not program.of("attention") and not norm:
         seen = sorted({node.op for node in program.graph.nodes})
         raise SpikecError(
             "nothing to convert",
             where=str(program.source),
-            why="looked for linear layers, attention, softmax, layer and RMS norms, activations; "
+            why="looked for attention, or layer or RMS norms with linear layers; "
             f"the model has {', '.join(seen[:12])}{' ...' if len(seen) > 12 else ''}",
             fix="give a transformer exported to ONNX",
         )
@@ -212,7 +219,7 @@ def check_target(out: str | Path) -> Path:
     """The folder to write, resolved; raises SpikecError when something else is there or nothing can be."""
     target = Path(out).resolve()
     if target.is_dir():
-        names = {path.name for path in target.iterdir()}
+        names = {path.name for path in target.iterdir() if not path.name.startswith(".probe-")}
         if names and not ("report.json" in names and names <= FILES):
             raise SpikecError(
                 "already exists and is not a compiled model",

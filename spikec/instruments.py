@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from .ir import graph as graphs
+from .ir.diagnostics import SpikecError
 from .ir.program import Program
 from .ir.session import Session, options, reference_session
 from .ir.weights import DataFile
 from .runtime import library
+
+UNCHANGED = 0.999999
+"""Cosine below which a pass that rewrites nothing has changed the model's numbers."""
 
 
 class Dump:
@@ -34,11 +38,13 @@ class Dump:
 class CheckPasses:
     """Runs the graph after every pass on the first calibration input and compares it with the original.
 
-    Cosine and largest difference of the outputs join the pass's timing.
+    Cosine and largest difference of the outputs join the pass's timing. Raises SpikecError after the first
+    pass that changes them although the rewrites (`spike_*`) have not begun.
     """
 
     def __init__(self) -> None:
         self.original: list[np.ndarray] = []
+        self.rewriting = False
 
     def before(self, program: Program, name: str, index: int, count: int) -> None:
         if not self.original:
@@ -62,5 +68,13 @@ class CheckPasses:
             np.concatenate([o.reshape(-1) for o in side]).astype(np.float64)
             for side in (self.original, outputs)
         )
-        cosine = float(a @ b / np.sqrt((a @ a) * (b @ b)))
+        cosine = 1.0 if np.array_equal(a, b) else float(a @ b / np.sqrt((a @ a) * (b @ b)))
         program.timings[-1] |= {"cosine": cosine, "max_difference": float(np.abs(a - b).max(initial=0.0))}
+        self.rewriting |= name.startswith("spike_")
+        if not (self.rewriting or cosine >= UNCHANGED):
+            raise SpikecError(
+                "changed the model's outputs, which it must not",
+                where=f"pass {name}",
+                why=f"their cosine to the original's is {cosine:.9f}",
+                fix="this is a bug in spikec: report it with the model",
+            )

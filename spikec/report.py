@@ -73,18 +73,21 @@ def as_text(program: Program, out: str) -> str:
     """The summary after a compile, at most fifteen lines."""
     settings, cover = program.settings, coverage(program)
     total = sum(cover["macs"].values()) or 1
+    dense = cover["dense_macs_in_blocks"]
+    share = "of MACs at 128 tokens" if not cover["nodes_of_unknown_macs"] else "of the MACs known"
     lines = [
         f"{program.source.name} -> {out}/  (method {settings['method'].name}, T = {settings['timesteps']}, "
         f"{settings['weights']} weights, calibrated on {settings['calibration']})",
         "recognised  " + ", ".join(f"{n} {kind}" for kind, n in found(program).items() if n),
         *(
-            f"{verdict:<10}  {nodes:>5} nodes  {100 * cover['macs'][verdict] / total:6.2f} % of MACs"
+            f"{verdict:<10}  {nodes:>5} nodes  {100 * cover['macs'][verdict] / total:6.2f} % {share}"
             for verdict, nodes in cover["nodes"].items()
         ),
-        f"{cover['dense_macs_in_blocks']} dense MACs left inside blocks; "
+        f"{'unknown' if dense is None else dense} dense MACs left inside blocks; "
         f"{sum(c.holds for c in program.certificates)} of {len(program.certificates)} rewrites certified",
         *(f"{d.severity}: {d.where}: {d.text}" for d in program.diagnostics[:4]),
-        f"{settings['seconds']} s, peak memory {settings['peak_mb']} MB",
+        f"{settings['seconds']} s, peak memory {settings['peak_mb']} MB. "
+        f"Next: spikec verify {out} --data TEXT; spikec explain {out}",
     ]
     return "\n".join(lines)
 

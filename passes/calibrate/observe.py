@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from spikec.ir import graph as graphs
 from spikec.ir.inputs import Feed
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Program
@@ -25,22 +26,30 @@ SITES_PER_RUN = 256
 def observe(
     program: Program, *, model: Path, feeds: list[Feed], progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """`program.statistics["sites"]`: SiteStatistics by the name of the encoded tensor."""
+    """`program.statistics["sites"]`: SiteStatistics by the name of the encoded tensor;
+    `["activation_inputs"]`: (lowest, highest) by the name of what a scalar function reads."""
     sites = encoded_sites(program)
-    names = list(sites)
+    present = {name for node in graphs.read(model).graph.node for name in node.output}
+    ranges: dict[str, tuple[float, float]] = {}
+    read = {f.sources[0].name for f in program.of("activation")} & present
+    names = list(dict.fromkeys([*sites, *sorted(read)]))
     groups = [names[i : i + SITES_PER_RUN] for i in range(0, len(names), SITES_PER_RUN)]
     done, total = 0, len(groups) * len(feeds)
     for group in groups:
         probe = with_outputs(model, group, model.with_name("calibrate.onnx"))
-        session = reference_session(probe)
+        session = reference_session(probe, str(program.source))
         for feed in feeds:
             for name, value in zip(group, session.run(group, feed), strict=True):
-                sites[name].add(value)
+                if name in sites:
+                    sites[name].add(value)
+                if name in read and value.size:
+                    low, high = ranges.get(name, (np.inf, -np.inf))
+                    ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
             done += 1
             if progress:
                 progress(done, total)
         probe.unlink()
-    program.statistics["sites"] = sites
+    program.statistics |= {"sites": sites, "activation_inputs": ranges}
 
 
 def encoded_sites(program: Program) -> dict[str, SiteStatistics]:

@@ -26,6 +26,6 @@ LAS = Method(
     },
     kept={
         "embedding": "a table look-up has no products; its row is the input current of the first site",
-        "head": "the output head is spiking only when asked",
+        "head": "kept dense: next-token scores are read as they are",
     },
 )

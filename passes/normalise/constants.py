@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 
 from spikec.ir import graph as graphs
 from spikec.ir.pipeline import compiler_pass
-from spikec.ir.program import Program
+from spikec.ir.program import Decision, Program
 from spikec.ir.weights import array
 
 
@@ -16,12 +16,15 @@ from spikec.ir.weights import array
 def fold_constants(program: Program) -> None:
     graph = program.graph
     outputs = {id(tensor) for tensor in graph.outputs}
+    before, why = list(graph.nodes), {}
     for node in graph.nodes:
         if node.op == "Constant" and not node.domain:
             values = _constant_value(node)
             if values is not None:
+                why[id(node)] = "folded: a constant"
                 _redirect(node.outputs[0], gs.Constant(node.outputs[0].name, values), outputs)
         elif node.op in ("Identity", "Dropout") or (node.op == "Cast" and _same_type(node)):
+            why[id(node)] = "folded: passes its input on unchanged"
             _redirect(node.outputs[0], node.inputs[0], outputs)
         elif (
             node.op == "Transpose"
@@ -30,11 +33,17 @@ def fold_constants(program: Program) -> None:
         ):
             order = node.attrs.get("perm")
             values = np.transpose(array(node.inputs[0]), order)
+            why[id(node)] = "folded: the constant is stored transposed"
             _redirect(
                 node.outputs[0], gs.Constant(node.outputs[0].name, np.ascontiguousarray(values)), outputs
             )
     graphs.prune(graph)
     graphs.sort(graph)
+    kept = {id(node) for node in graph.nodes}
+    for node in before:
+        if id(node) not in kept:
+            reason = why.get(id(node), "folded: nothing reads its result any more")
+            program.decisions[node.name] = Decision(node.name, node.op, "linear", reason)
 
 
 def _constant_value(node: gs.Node) -> np.ndarray | None:

@@ -14,6 +14,8 @@ from spikec.ir.weights import array
 @compiler_pass(after=["fold_constants"])
 def split_gemm(program: Program) -> None:
     graph = program.graph
+    split: dict[int, str] = program.settings.setdefault("split", {})
+    """What stands for an original Gemm, by id of the node: the product bears its decision, the bias none."""
     for node in [node for node in graph.nodes if node.op == "Gemm"]:
         weight = node.inputs[1]
         alpha, beta = node.attrs.get("alpha", 1.0), node.attrs.get("beta", 1.0)
@@ -25,10 +27,12 @@ def split_gemm(program: Program) -> None:
         node.outputs.clear()
         biased = len(node.inputs) > 2
         product = gs.Variable(f"{output.name}/product", output.dtype, output.shape) if biased else output
-        graph.nodes.append(gs.Node("MatMul", node.name, inputs=[node.inputs[0], weight], outputs=[product]))
+        multiply = gs.Node("MatMul", node.name, inputs=[node.inputs[0], weight], outputs=[product])
+        split[id(multiply)] = "Gemm"
+        graph.nodes.append(multiply)
         if biased:
-            graph.nodes.append(
-                gs.Node("Add", f"{node.name}/bias", inputs=[product, node.inputs[2]], outputs=[output])
-            )
+            bias = gs.Node("Add", f"{node.name}/bias", inputs=[product, node.inputs[2]], outputs=[output])
+            split[id(bias)] = ""
+            graph.nodes.append(bias)
     graphs.prune(graph)
     graphs.sort(graph)

@@ -95,7 +95,7 @@ def _largest_match(program: Program, anchor: gs.Node) -> Finding | None:
             kind, error = _name(value)
             rank = (len(nodes), kind != "function")
             if best is None or rank > best[0]:
-                facts = {"label": kind, "function": _scalar_function(source, result)}
+                facts = {"label": kind, "function": _scalar_function(source, result), "value": result}
                 best = rank, Finding("activation", (source,), result, tuple(nodes), facts, error)
     return best[1] if best else None
 
@@ -116,9 +116,8 @@ def _scalar_function(source: gs.Tensor, result: gs.Tensor) -> Callable[[np.ndarr
         known: dict[int, Any] = {id(source): np.asarray(x, np.float64)}
         for node, inputs, output in wiring:
             operands = [
-                region.constant_value(i) if isinstance(i, gs.Constant) else known[id(i)]
+                region.constant_value(i) if isinstance(i, gs.Constant) else known[id(i)] if i.name else None
                 for i in inputs
-                if i.name
             ]
             known[id(output)] = region.apply(node, operands)
         return np.asarray(known[id(result)])

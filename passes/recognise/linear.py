@@ -5,37 +5,37 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from spikec.ir import graph as graphs
 from spikec.ir import region
 from spikec.ir.pipeline import compiler_pass
-from spikec.ir.program import Diagnostic, Finding, Program
+from spikec.ir.program import Decision, Diagnostic, Finding, Program
+from spikec.ir.weights import array
 
 SHAPE_OPS = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Identity", "Slice", "Gather"}
+AFTER_HEAD = SHAPE_OPS | {"Add", "Mul", "Div", "Tanh"}
 
 
 @compiler_pass(after=["split_gemm"])
 def recognise_products(program: Program) -> None:
     outputs = {id(o) for o in program.graph.outputs}
-    for node in program.graph.nodes:
+    for node in list(program.graph.nodes):
         if node.op != "MatMul":
             continue
         left, right = node.inputs
+        head = _is_head(node.outputs[0], outputs)
+        stored = _transposed(right)
+        if stored is not None and not head:
+            right = node.inputs[1] = _fold(program, stored)
         if isinstance(right, gs.Constant):
-            kind = "head" if _is_head(node.outputs[0], outputs) else "linear"
             if len(right.shape) != 2:
                 _note(program, node, f"weight has {len(right.shape)} dimensions, not 2")
                 continue
+            kind = "head" if head else "linear"
             facts = {"weight": right, "label": kind}
             program.findings.append(Finding(kind, (left,), node.outputs[0], (node,), facts))
-        elif _constant_source(right) is not None:
-            program.findings.append(
-                Finding(
-                    "head",
-                    (left,),
-                    node.outputs[0],
-                    (node,),
-                    {"weight": _constant_source(right), "label": "head"},
-                )
-            )
+        elif stored is not None:
+            facts = {"weight": stored.inputs[0], "label": "head"}
+            program.findings.append(Finding("head", (left,), node.outputs[0], (node,), facts))
         elif isinstance(left, gs.Constant):
             _note(program, node, "constant on the left-hand side")
         elif (
@@ -59,22 +59,45 @@ def _is_float(tensor: gs.Tensor) -> bool:
     return tensor.dtype is None or np.issubdtype(tensor.dtype, np.floating)
 
 
-def _constant_source(tensor: gs.Tensor) -> gs.Constant | None:
-    """The constant behind a Transpose: an embedding table tied to the head."""
-    node = tensor.inputs[0] if tensor.inputs else None
+def _transposed(tensor: gs.Tensor) -> gs.Node | None:
+    """The Transpose of a constant matrix that others read too: an embedding table tied to the head."""
+    node = graphs.producer(tensor)
     if node is not None and node.op == "Transpose" and isinstance(node.inputs[0], gs.Constant):
-        return node.inputs[0]
+        return node if len(node.inputs[0].shape) == 2 else None
     return None
 
 
+def _fold(program: Program, node: gs.Node) -> gs.Constant:
+    """The transposed matrix as a constant, one for all; the Transpose goes with its last reader."""
+    stored = node.inputs[0]
+    if list(node.attrs.get("perm", (1, 0))) == [0, 1]:
+        weight = stored
+    else:
+        weight = program.constant(f"{stored.name}/transposed", array(stored).T)
+    if len(node.outputs[0].outputs) == 1 and all(o is not node.outputs[0] for o in program.graph.outputs):
+        reason = "folded: the constant is stored transposed"
+        program.decisions[node.name] = Decision(node.name, node.op, "linear", reason)
+        node.inputs.clear()
+        node.outputs.clear()
+        program.graph.nodes[:] = [other for other in program.graph.nodes if other is not node]
+    return weight
+
+
 def _is_head(result: gs.Tensor, outputs: set[int]) -> bool:
-    """Whether the product goes straight to a graph output: bias and reshaping aside, nothing follows."""
-    for tensor in region.descendants(result, 6, SHAPE_OPS | {"Add", "Mul", "Div", "Tanh"}):
+    """Whether the product goes straight to a graph output: bias, scale, cap and reshaping aside, nothing
+    follows."""
+    reached = list(region.descendants(result, 6, AFTER_HEAD))
+    for tensor in reached:
         for user in tensor.outputs:
             mixes = user.op in ("Add", "Mul") and all(isinstance(i, gs.Variable) for i in user.inputs)
-            if mixes or user.op not in SHAPE_OPS | {"Add", "Mul", "Div", "Tanh"}:
+            if mixes or user.op not in AFTER_HEAD or (user.op == "Tanh" and not _is_cap(user)):
                 return False
-    return any(
-        id(tensor) in outputs
-        for tensor in region.descendants(result, 6, SHAPE_OPS | {"Add", "Mul", "Div", "Tanh"})
+    return any(id(tensor) in outputs for tensor in reached)
+
+
+def _is_cap(tanh: gs.Node) -> bool:
+    """Whether tanh caps scores (its result is scaled up again); a pooler's goes out as it is."""
+    users = tanh.outputs[0].outputs
+    return bool(users) and all(
+        user.op == "Mul" and any(isinstance(i, gs.Constant) for i in user.inputs) for user in users
     )

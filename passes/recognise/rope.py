@@ -5,6 +5,8 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from spikec.ir import graph as graphs
+from spikec.ir import region
+from spikec.ir.inputs import FILLERS
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Finding, Program
 
@@ -23,11 +25,34 @@ def recognise_rope(program: Program) -> None:
                 source, inner = rotation
                 cos = next(i for i in straight.inputs if i is not source)
                 sin = next(i for i in turned.inputs if graphs.producer(i) is not inner[0])
+                if _from_activations(cos) or _from_activations(sin):
+                    continue
                 nodes = (node, straight, turned, *inner)
                 program.findings.append(
                     Finding("rope", (source, cos, sin), node.outputs[0], nodes, {"label": "rope"})
                 )
                 break
+
+
+def _from_activations(tensor: gs.Tensor) -> bool:
+    """Whether an angle depends on activations; one looked up by position in a table does not."""
+    return region.from_data(tensor, inputs=False) and _reads_tokens(tensor)
+
+
+def _reads_tokens(tensor: gs.Tensor) -> bool:
+    """Whether the values, not just the shape, of an input other than positions and masks are needed."""
+    seen: set[int] = set()
+    stack = [tensor]
+    while stack:
+        current = stack.pop()
+        node = graphs.producer(current)
+        if node is None:
+            if isinstance(current, gs.Variable) and current.name and current.name not in FILLERS:
+                return True
+        elif id(node) not in seen and node.op not in ("Shape", "Size"):
+            seen.add(id(node))
+            stack.extend(node.inputs)
+    return False
 
 
 def _rotated(tensor: gs.Tensor) -> tuple[gs.Tensor, list[gs.Node]] | None:

@@ -10,6 +10,7 @@ from spikec.custom_ops.catalogue import OPS
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Certificate, Diagnostic, Finding, Program
 
+from ..calibrate.thresholds import HEADROOM
 from .fit import GRID, REACH, SMALLEST_OCTAVE, Function, Neuron, fit
 
 OCTAVE_BITS = 8
@@ -32,9 +33,7 @@ def spike_activations(program: Program) -> None:
                 continue
             neurons[key] = neuron, _error(function, neuron), f"spikec/{finding.facts['label']}_{len(neurons)}"
         neuron, worst, name = neurons[key]
-        if max(-neuron.low, neuron.high) < REACH:
-            limits = f"saturates outside {neuron.low:.4g} to {neuron.high:.4g}, where its codes end"
-            program.diagnostics.append(Diagnostic("note", finding.name, f"{finding.facts['label']} {limits}"))
+        _tell_saturation(program, finding, neuron)
         constants = [
             program.constant(f"{name}/{part}", getattr(neuron, part))
             for part in ("edges", "thresholds", "base", "stride")
@@ -49,6 +48,25 @@ def spike_activations(program: Program) -> None:
         program.replace(
             finding, value, Certificate(finding.name, label, op.name, text, 20001, worst, 2.0**-OCTAVE_BITS)
         )
+
+
+def _tell_saturation(program: Program, finding: Finding, neuron: Neuron) -> None:
+    """A note when the neuron covers less than REACH on either side; a warning when the data leave it."""
+    label, covered = finding.facts["label"], f"{neuron.low:.4g} to {neuron.high:.4g}"
+    seen = program.statistics.get("activation_inputs", {}).get(finding.sources[0].name)
+    if seen is not None:
+        low, high = (float(value) * HEADROOM for value in seen)
+        ends = np.array([min(low, neuron.low), max(high, neuron.high)])
+        with np.errstate(all="ignore"):
+            value = finding.facts["function"](ends)
+            kept = finding.facts["function"](np.array([neuron.low, neuron.high]))
+        if not np.allclose(value, kept, rtol=2.0**-OCTAVE_BITS, atol=2.0 ** (SMALLEST_OCTAVE - OCTAVE_BITS)):
+            text = f"{label} saturates outside {covered}; its inputs go from {seen[0]:.4g} to {seen[1]:.4g}"
+            program.diagnostics.append(Diagnostic("warning", finding.name, text))
+            return
+    if min(-neuron.low, neuron.high) < REACH:
+        text = f"{label} saturates outside {covered}, where its codes end"
+        program.diagnostics.append(Diagnostic("note", finding.name, text))
 
 
 def _deliver(program: Program, finding: Finding, spikes: gs.Variable, scale: float) -> gs.Variable:

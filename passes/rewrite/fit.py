@@ -7,6 +7,7 @@ output crosses the middle between two levels, found by bisection of the function
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -41,7 +42,7 @@ def fit(function: Function, bits: int) -> Neuron:
     fit int32; constant beyond. Raises ValueError when it is not even finite around 0."""
     unit = 2.0 ** (SMALLEST_OCTAVE - bits)
     domain = _domain(function, LARGEST_CODE * unit)
-    cuts = _cuts(function, domain)
+    cuts = _cuts(function, domain, LARGEST_CODE * unit)
     edges, rows, base, stride = [], [], [], []
     for left, right in pairwise(cuts):
         low, high = function(np.array([left, right]))
@@ -83,8 +84,9 @@ def _domain(function: Function, largest: float) -> np.ndarray:
     return GRID[first : last + 1]
 
 
-def _cuts(function: Function, domain: np.ndarray) -> np.ndarray:
-    """Where the function turns or its magnitude crosses a power of two, with both ends."""
+def _cuts(function: Function, domain: np.ndarray, largest: float) -> np.ndarray:
+    """Where the function turns or its magnitude crosses a power of two up to `largest`, with both ends."""
+    octaves = range(SMALLEST_OCTAVE, math.ceil(math.log2(largest)) + 1)
     y = function(domain)
     slope = np.sign(np.where(np.abs(np.diff(y)) > 1e-12, np.diff(y), 0))
     moving = np.flatnonzero(slope)
@@ -97,7 +99,7 @@ def _cuts(function: Function, domain: np.ndarray) -> np.ndarray:
     cuts = list(bends)
     for left, right in pairwise(bends):
         low, high = function(np.array([left, right]))
-        crossings = [0.0] + [s * 2.0**k for k in range(SMALLEST_OCTAVE, 15) for s in (-1, 1)]
+        crossings = [0.0] + [s * 2.0**k for k in octaves for s in (-1, 1)]
         crossings = [c for c in crossings if min(low, high) < c < max(low, high)]
         cuts += _solve(function, np.array(crossings), left, right, 1 if high > low else -1).tolist()
     return np.unique(np.array(cuts))

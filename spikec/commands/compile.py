@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..ir.inputs import Feed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,13 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--method", default="las", help="conversion method (default: las)")
     parser.add_argument("--weights", default="fp32", help="fp32 (untouched) or int8 (per output channel)")
-    parser.add_argument(
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument(
         "--data", type=Path, help="calibration text (default: token ids sampled from the vocabulary)"
     )
     parser.add_argument(
         "--tokenizer", type=Path, help="tokenizer.json or its folder (default: beside the model)"
     )
-    parser.add_argument(
+    data.add_argument(
         "--npz", type=Path, help="calibration arrays named like the model's inputs, for any model"
     )
     parser.add_argument(
@@ -35,6 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dump", type=Path, help="write the graph after every pass into this folder")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def _described(args: argparse.Namespace, feeds: list[Feed] | None) -> str | None:
+    """What the report says of the calibration."""
+    if args.npz is not None:
+        return f"the arrays of {args.npz.name}"
+    if args.data is None or feeds is None:
+        return None
+    return f"{sum(next(iter(feed.values())).size for feed in feeds)} tokens of {args.data.name}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
             args.out,
             settings,
             feeds=feeds,
+            calibration=_described(args, feeds),
             tokenizer=tokenizer,
             instruments=instruments,
             progress=progress.step,

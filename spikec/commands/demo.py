@@ -19,9 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--prompt", default=PROMPT)
     parser.add_argument("--max-tokens", type=int, default=60)
+    parser.add_argument("--json", action="store_true", help="print the measurement and both texts as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
+    import json
+
     from .. import report, text
     from ..compile import Settings, compile_model
     from ..data import token_feeds
@@ -53,28 +56,36 @@ def run(args: argparse.Namespace) -> int:
         result = verify(compiled, feeds[:half], progress=progress.step)
     finally:
         progress.close()
-    print(report.as_text(program, args.out))
-    print("\nANN against SNN on held-out stories it was not calibrated on")
-    print(as_text(result))
+    if not args.json:
+        print(report.as_text(program, args.out))
+        print("\nANN against SNN on held-out stories it was not calibrated on")
+        print(as_text(result))
     ids = tokenizer.encode(args.prompt).ids
-    texts = []
-    for which, label in (("ann", "ANN"), ("packed", "SNN")):
-        session = compiled.session(which)
+    texts = {}
+    for label, which in (("ANN", "ann"), ("SNN", "packed")):
         more = generate(
-            session,
+            compiled.session(which),
             lambda batch: feed_tokens(compiled.inputs, batch),
             ids,
             args.max_tokens,
             end=text.end_token(tokenizer),
         )
-        texts.append(tokenizer.decode(ids + list(more)))
-        print(f"\n{label}  {texts[-1]}")
+        texts[label] = tokenizer.decode(ids + list(more))
+        if not args.json:
+            print(f"\n{label}  {texts[label]}")
+    picture = _picture(compiled, ids)
+    if args.json:
+        print(json.dumps({"verify": result, "texts": texts, "picture": picture and str(picture)}, indent=1))
+        return 0
     print(
         "\nThe two texts are the same."
-        if texts[0] == texts[1]
+        if texts["ANN"] == texts["SNN"]
         else "\nThe two texts part; greedy text follows the smallest change."
     )
-    _picture(compiled, ids, Path(args.out) / "spikes.png")
+    if picture:
+        print(f"Picture of the spikes: {picture}")
+    else:
+        print("(pip install matplotlib and run again for a picture of the spikes)")
     print(f"Next: spikec run {args.out} --prompt '...' --compare; spikec explain {args.out}")
     return 0
 
@@ -92,13 +103,15 @@ def story_folder() -> Path:
     raise SpikecError("the bundled story model is missing", fix="install spikec again")
 
 
-def _picture(compiled: Compiled, ids: list[int], path: Path) -> None:
+def _picture(compiled: Compiled, ids: list[int]) -> Path | None:
+    """Drawn beside the folder, where it does not keep the folder from being overwritten."""
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        print("(pip install matplotlib and run again for a picture of the spikes)")
-        return
+        return None
     from ..picture import draw
 
+    folder = compiled.folder.resolve()
+    path = folder.with_name(f"{folder.name}.png")
     draw(compiled, ids, path)
-    print(f"Picture of the spikes: {path}")
+    return path

@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     from ..runtime.session import Compiled
 
     report = Compiled(args.folder).report
-    if args.node is None:
+    if not args.node:
         summary = Counter((d["verdict"], d["op"], d["reason"]) for d in report["decisions"])
         rows = [
             {"verdict": v, "op": op, "reason": r, "nodes": n} for (v, op, r), n in sorted(summary.items())
@@ -31,9 +31,12 @@ def run(args: argparse.Namespace) -> int:
         )
         return 0
     exact = [d for d in report["decisions"] if d["node"] == args.node]
-    chosen = exact or [d for d in report["decisions"] if args.node in d["node"]]
-    certificates = [c for c in report["certificates"] if args.node in c["where"]]
-    sites = {name: site for name, site in report["sites"].items() if args.node in name}
+    asked = args.node.lower()
+    chosen = exact or [
+        d for d in report["decisions"] if asked in d["node"].lower() or asked == d["op"].lower()
+    ]
+    certificates = [c for c in report["certificates"] if asked in c["where"].lower() or asked == c["kind"]]
+    sites = {name: site for name, site in report["sites"].items() if asked in name.lower()}
     if not (chosen or certificates or sites):
         raise SpikecError(
             f"no node or value named like {args.node!r}",

@@ -8,11 +8,12 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", help="a compiled model")
-    parser.add_argument("--data", type=Path, help="text to measure on")
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument("--data", type=Path, help="text to measure on")
     parser.add_argument(
         "--tokenizer", type=Path, help="tokenizer.json or its folder (default: the compiled folder's)"
     )
-    parser.add_argument("--npz", type=Path, help="arrays named like the model's inputs, for any model")
+    data.add_argument("--npz", type=Path, help="arrays named like the model's inputs, for any model")
     parser.add_argument(
         "--tokens", type=int, default=4096, help="measure on at most this many tokens of --data"
     )
@@ -39,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     from ..runtime.session import Compiled
     from ..verify import as_text, verify
 
+    if args.unrolled_tokens < 0:
+        raise SpikecError("--unrolled-tokens cannot be negative", fix="give 0 to leave the comparison out")
     compiled = Compiled(args.folder)
     if args.npz is not None:
         feeds = [read_arrays(compiled.inputs, args.npz)]
@@ -57,4 +60,12 @@ def run(args: argparse.Namespace) -> int:
     finally:
         progress.close()
     print(json.dumps(result, indent=1) if args.json else as_text(result))
+    apart = result.get("unrolled", {}).get("unexplained_codes", 0)
+    if apart:
+        raise SpikecError(
+            f"the two executions disagree in {apart} codes beyond rounding",
+            where=args.folder,
+            why="its files do not belong together, or spikec has a bug",
+            fix="compile the model again",
+        )
     return 0

@@ -84,7 +84,7 @@ def load(path: Path) -> gs.Graph:
         )
     graph = gs.import_onnx(model)
     name_nodes(graph)
-    for tensor in graph.tensors().values():
+    for tensor in [*constants(graph), *graph.tensors().values()]:
         if isinstance(tensor, gs.Constant) and type(tensor._values) is LazyValues:
             proto = tensor._values.tensor
             if proto.data_location == onnx.TensorProto.EXTERNAL:
@@ -154,7 +154,7 @@ def constants(graph: gs.Graph) -> Iterator[gs.Constant]:
     """The constants in use, by name, each once."""
     seen = {}
     for node in graph.nodes:
-        for tensor in node.inputs:
+        for tensor in (*node.inputs, *subgraph_inputs(node)):
             if isinstance(tensor, gs.Constant):
                 seen[tensor.name] = tensor
     for name in sorted(seen):

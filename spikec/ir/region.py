@@ -8,9 +8,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
+import onnxruntime as ort
 
 from . import graph as graphs
 from .weights import array
@@ -25,14 +28,14 @@ ELEMENTWISE: dict[str, Callable[..., np.ndarray]] = {
     "Relu": lambda x: np.maximum(x, 0),
     "Sigmoid": lambda x: 0.5 * (1 + np.tanh(x / 2)), "Softplus": lambda x: np.logaddexp(0, x),
     "Softsign": lambda x: x / (1 + np.abs(x)), "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
-    "Mish": lambda x: x * np.tanh(np.logaddexp(0, x)), "Clip": lambda x, lo=None, hi=None: np.clip(x, lo, hi),
+    "Mish": lambda x: x * np.tanh(np.logaddexp(0, x)), "Clip": lambda x, lo=None, hi=None: clip(x, lo, hi),
     "Greater": np.greater, "Less": np.less, "GreaterOrEqual": np.greater_equal, "LessOrEqual": np.less_equal,
     "Where": np.where, "Floor": np.floor, "Ceil": np.ceil, "Cos": np.cos, "Sin": np.sin,
 }  # fmt: skip
 """Operators that act on each element alone, in float64."""
 
 PARAMETRIC: dict[str, Callable[[gs.Node, np.ndarray], np.ndarray]] = {
-    "Cast": lambda node, x: x,
+    "Cast": lambda node, x: cast(x, node.attrs["to"]),
     "Gelu": lambda node, x: gelu_tanh(x) if node.attrs.get("approximate", "none") == "tanh" else gelu_erf(x),
     "Elu": lambda node, x: np.where(x > 0, x, node.attrs.get("alpha", 1.0) * np.expm1(np.minimum(x, 0))),
     "LeakyRelu": lambda node, x: np.where(x > 0, x, node.attrs.get("alpha", 0.01) * x),
@@ -45,6 +48,20 @@ PARAMETRIC: dict[str, Callable[[gs.Node, np.ndarray], np.ndarray]] = {
 
 REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {"ReduceMean": np.mean, "ReduceSum": np.sum}
 SCALAR_OPS = ELEMENTWISE.keys() | PARAMETRIC.keys()
+
+
+def clip(x: np.ndarray, low: np.ndarray | None, high: np.ndarray | None) -> np.ndarray:
+    return np.clip(x, -np.inf if low is None else low, np.inf if high is None else high)
+
+
+def cast(x: np.ndarray, to: Any) -> np.ndarray:
+    """A cast between real types leaves the value (but for rounding), one to an integer cuts it."""
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(to) if isinstance(to, int) else np.dtype(to)
+    if dtype.kind == "b":
+        return np.asarray(x != 0, np.float64)
+    if np.issubdtype(dtype, np.integer):
+        return np.trunc(x)
+    return x
 
 
 def gelu_erf(x: np.ndarray) -> np.ndarray:
@@ -88,12 +105,14 @@ def evaluate(
             memo[id(tensor)] = constant_value(tensor) if math.prod(tensor.shape) <= largest_constant else None
         elif node is None or not (node.op in SCALAR_OPS or node.op in REDUCTIONS):
             memo[id(tensor)] = None
-        elif missing := [i for i in _operands(node) if id(i) not in memo]:
+        elif missing := [i for i in operands_of(node) if i.name and id(i) not in memo]:
             stack.extend(missing)
             continue
         else:
-            operands = [value for i in _operands(node) if (value := memo[id(i)]) is not None]
-            complete = len(operands) == len(_operands(node))
+            operands = [memo[id(i)] if i.name else None for i in operands_of(node)]
+            complete = all(
+                v is not None or not i.name for v, i in zip(operands, operands_of(node), strict=True)
+            )
             memo[id(tensor)] = apply(node, operands) if complete else None
             if used is not None and memo[id(tensor)] is not None:
                 used.add(id(node))
@@ -107,14 +126,13 @@ def constant_value(constant: gs.Constant) -> np.ndarray:
     return value.reshape(()) if value.size == 1 else value
 
 
-def _operands(node: gs.Node) -> list[gs.Tensor]:
-    if node.op in REDUCTIONS:
-        return [node.inputs[0]]
-    return [i for i in node.inputs if i.name]
+def operands_of(node: gs.Node) -> list[gs.Tensor]:
+    """The inputs a node's value depends on, in place: one left out has an empty name."""
+    return [node.inputs[0]] if node.op in REDUCTIONS else list(node.inputs)
 
 
-def apply(node: gs.Node, operands: list[np.ndarray]) -> np.ndarray | None:
-    """One node in float64 numpy; None when the operands do not fit."""
+def apply(node: gs.Node, operands: list[Any]) -> np.ndarray | None:
+    """One node in float64 numpy, None standing for an input left out; None when the operands do not fit."""
     with np.errstate(all="ignore"):
         if node.op in REDUCTIONS:
             if np.ndim(operands[0]) == 0:
@@ -129,6 +147,19 @@ def apply(node: gs.Node, operands: list[np.ndarray]) -> np.ndarray | None:
             return ELEMENTWISE[node.op](*operands)
         except ValueError:
             return None
+
+
+def execute(source: gs.Tensor, result: gs.Tensor, x: np.ndarray, opset: int) -> np.ndarray:
+    """What ONNX Runtime computes for a region of one input: a witness independent of this evaluator."""
+    graph = gs.Graph(region_nodes(result, (source,)), inputs=[source], outputs=[result], opset=opset)
+    model = gs.export_onnx(graph, do_type_check=False)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 4
+    session = ort.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {source.name: x})[0])
 
 
 def ancestors(

@@ -227,9 +227,27 @@ def test_cycle_and_dangling_input(refused: Refused, tmp_path: Path) -> None:
     assert "is not a valid ONNX model" in refused("compile", "text.onnx")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[N, 8] x) => (float[N, 8] y) { h = MatMul (x, w) r = Relu (h) y = MatMul (r, w) }",
+        "g (float[1, 8, 9, 9] x) => (float[1, 8, 9, 4] y) "
+        "{ h = Conv <kernel_shape = [1, 1]> (x, k) r = Relu (h) y = MaxPool <kernel_shape = [1, 6]> (r) }",
+    ],
+)
+def test_layers_without_a_transformer(refused: Refused, tmp_path: Path, text: str) -> None:
+    model = parser.parse_model(HEADER + text)
+    model.graph.initializer.append(numpy_helper.from_array(np.eye(8, dtype=np.float32), "w"))
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((8, 8, 1, 1), np.float32), "k"))
+    onnx.save(model, tmp_path / "plain.onnx")
+    line = refused("compile", "plain.onnx")
+    assert "nothing to convert" in line and "attention" in line and "Relu" in line
+
+
 def test_not_fed_by_tokens(refused: Refused, tmp_path: Path) -> None:
     model = parser.parse_model(
-        HEADER + "g (float[N, 8] x) => (float[N, 8] y) { h = MatMul (x, w) r = Relu (h) y = MatMul (r, w) }"
+        HEADER + "g (float[N, 8] x) => (float[N, 8] y) <float[8] gain = {1, 1, 1, 1, 1, 1, 1, 1}> "
+        "{ n = LayerNormalization (x, gain) h = MatMul (n, w) r = Relu (h) y = MatMul (r, w) }"
     )
     model.graph.initializer.append(numpy_helper.from_array(np.eye(8, dtype=np.float32), "w"))
     onnx.save(model, tmp_path / "mlp.onnx")
