@@ -17,6 +17,9 @@ import numpy as np
 from spikec.ir.inputs import feed_tokens
 from spikec.runtime.session import Compiled
 
+QUIET = 0.1
+"""Seconds before each pass: the threads of the session that ran last spin for a while on the same cores."""
+
 
 def measure(folders: list[Path], length: int, rounds: int, threads: int = 0) -> dict[str, float]:
     """Median milliseconds by name: "ann" of the first folder, then "packed" of each."""
@@ -28,6 +31,7 @@ def measure(folders: list[Path], length: int, rounds: int, threads: int = 0) -> 
     times: dict[str, list[float]] = {name: [] for name in sessions}
     for turn in range(rounds + 1):
         for name, session in sessions.items():
+            time.sleep(QUIET)
             start = time.perf_counter()
             session.run(None, feed)
             if turn:

@@ -106,15 +106,16 @@ struct MatMulKernel {
   template <class A, class B>
   void packed_narrow(Context& context, const Plan& p, std::span<const A> left, std::span<const B> right,
                      std::span<float> y) const {
-    for (std::size_t batch = 0; batch < p.batches; ++batch) {
+    context.parallel_for(p.batches, [&](std::size_t batch) {
       float* out = y.data() + batch * p.m * p.n;
-      product<Narrow>(context, {p.m, p.k, p.n}, left.data() + p.batch_a[batch] * p.m * p.k,
+      Serial serial;
+      product<Narrow>(serial, {p.m, p.k, p.n}, left.data() + p.batch_a[batch] * p.m * p.k,
                       right.data() + p.batch_b[batch] * p.k * p.n,
                       [&](std::size_t row, std::size_t column, const std::int32_t* sums, std::size_t n) {
                         for (std::size_t i = 0; i < n; ++i)
                           out[row * p.n + column + i] = static_cast<float>(static_cast<double>(sums[i]) * scale);
                       });
-    }
+    });
   }
 
   template <class A, class B>

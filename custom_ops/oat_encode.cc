@@ -70,7 +70,8 @@ struct OATEncodeKernel {
         const std::size_t n = std::min(kBlock, end - first);
         kernels().oat_code(x.data() + first, code.data(), gate.data(), n, scale, levels, ratio, ranges);
         if (steps == 1) {
-          for (std::size_t i = 0; i < n; ++i) train[first + i] = static_cast<T>(code[i] * gate[i]);
+          kernels().weigh(code.data(), gate.data(), n);
+          for (std::size_t i = 0; i < n; ++i) train[first + i] = static_cast<T>(code[i]);
           continue;
         }
         kernels().charge(x.data() + first, gate.data(), membrane.data(), n, scale, levels);

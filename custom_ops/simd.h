@@ -13,15 +13,15 @@ namespace spikec {
 // Elements that the loops over a block of scratch take at most.
 inline constexpr std::size_t kBlock = 256;
 
-// Rows and columns of the product's innermost tile.
-inline constexpr std::size_t kTileRows = 6;
-inline constexpr std::size_t kTileColumns = 8;
+// Rows and columns of the products' innermost tiles: as many sums as fit an instruction set's registers.
+inline constexpr std::size_t kWideRows = 4, kWideColumns = 12;
+inline constexpr std::size_t kNarrowRows = 6, kNarrowColumns = 8;
 
 struct Kernels {
   const char* name;
 
   // Codes times weights (simd_tiles.h).
-  void (*tile_f64)(const double* a, const float* b, double* c, std::size_t depth);
+  void (*tile_f64)(const double* a, const double* b, double* c, std::size_t depth);
   void (*tile_i16)(const std::int16_t* a, const std::int16_t* b, std::int32_t* c, std::size_t pairs);
 
   // Accumulation. acc[i] += value * row[i], product and sum each rounded, as numpy does.
@@ -32,6 +32,8 @@ struct Kernels {
   // OATEncode: the magnitude's code, and the sign times the weight of the range it falls in.
   void (*oat_code)(const float* x, std::int32_t* magnitude, std::int32_t* gate, std::size_t n, float scale,
                    std::int32_t levels, std::int32_t ratio, int ranges);
+  // code[i] *= gate[i]
+  void (*weigh)(std::int32_t* code, const std::int32_t* gate, std::size_t n);
   // One timestep of OATEncode: fires ±gate where the membrane reaches the threshold, which is then subtracted.
   void (*fire)(float* membrane, const std::int32_t* gate, std::int32_t* spikes, std::size_t n, float threshold);
   // The membrane before the first step: z/gate + ½, at most levels + ½.

@@ -95,11 +95,22 @@ static void bit_serial_hinted(const float* __restrict x, std::int32_t* __restric
 
 static void segment(const float* __restrict x, std::int32_t* __restrict found, std::size_t n,
                     const float* __restrict edges, std::size_t count) {
-  for (std::size_t i = 0; i < n; ++i) found[i] = 0;
-  for (std::size_t k = 1; k < count; ++k) {
-    const float edge = edges[k];
-    for (std::size_t i = 0; i < n; ++i) found[i] += x[i] > edge ? 1 : 0;
+  constexpr std::size_t kLanes = 32;  // counters that stay in registers while all edges pass
+  std::size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    std::int32_t passed[kLanes] = {};
+    for (std::size_t k = 1; k < count; ++k)
+      for (std::size_t j = 0; j < kLanes; ++j) passed[j] += x[i + j] > edges[k] ? 1 : 0;
+    for (std::size_t j = 0; j < kLanes; ++j) found[i + j] = passed[j];
   }
+  for (; i < n; ++i) {
+    found[i] = 0;
+    for (std::size_t k = 1; k < count; ++k) found[i] += x[i] > edges[k] ? 1 : 0;
+  }
+}
+
+static void weigh(std::int32_t* __restrict code, const std::int32_t* __restrict gate, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) code[i] *= gate[i];
 }
 
 static void exp2_split(const float* __restrict x, float largest, float reach, float* __restrict fraction,
@@ -177,7 +188,7 @@ static double sum_of_squares(const std::int32_t* code, std::size_t n) {
 // The table's entries.
 #define SPIKEC_LOOPS                                                                                   \
   .tile_f64 = tile_f64, .tile_i16 = tile_i16, .accumulate_f64 = accumulate_f64, .accumulate_wide = accumulate_wide, .accumulate_i8 = accumulate_i8,    \
-  .oat_code = oat_code, .fire = fire, .charge = charge, .bit_serial = bit_serial, .bit_serial_hinted = bit_serial_hinted,      \
+  .oat_code = oat_code, .weigh = weigh, .fire = fire, .charge = charge, .bit_serial = bit_serial, .bit_serial_hinted = bit_serial_hinted,      \
   .segment = segment,          \
   .exp2_split = exp2_split, .exp2_join = exp2_join, .scale_wide = scale_wide, .scale_narrow = scale_narrow,  \
   .largest = largest, .largest_magnitude = largest_magnitude, .row_code = row_code,                            \

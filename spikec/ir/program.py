@@ -55,14 +55,14 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of one original node: spiking, linear, host or rejected, and why."""
+    """What became of one original node: spiking, linear or host, and why; `macs` None when unknown."""
 
     node: str
     op: str
     verdict: str
     reason: str
     block: int = -1
-    macs: int = 0
+    macs: int | None = 0
 
 
 @dataclass(eq=False)
