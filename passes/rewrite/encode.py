@@ -17,40 +17,25 @@ def train(program: Program, tensor: gs.Tensor) -> tuple[gs.Variable, Threshold]:
     trains: dict[str, gs.Variable] = program.settings.setdefault("trains", {})
     threshold = program.thresholds[tensor.name]
     if tensor.name not in trains:
-        bits = program.settings["timesteps"]
-        trains[tensor.name] = program.node(
-            OPS["OATEncode"],
-            [tensor],
-            f"{tensor.name}/spikes",
-            np.int32,
-            scale=threshold.scale,
-            bits=bits,
-            ratio=threshold.ratio,
-            ranges=threshold.ranges,
-            steps=1,
-            radix=2**bits,
-            to=onnx.TensorProto.INT32,
-        )
+        attributes = packed_attributes(threshold, program.settings["timesteps"])
+        name = f"{tensor.name}/spikes"
+        trains[tensor.name] = program.node(OPS["OATEncode"], [tensor], name, np.int32, **attributes)
     return trains[tensor.name], threshold
+
+
+def packed_attributes(threshold: Threshold, bits: int) -> dict[str, float]:
+    """OATEncode's attributes for a one-step train; `unroll` adjusts them to the execution."""
+    ranges = {"scale": threshold.scale, "bits": bits, "ratio": threshold.ratio, "ranges": threshold.ranges}
+    return ranges | {"steps": 1, "radix": 2**bits, "to": onnx.TensorProto.INT32}
 
 
 def sample(
     program: Program, tensor: gs.Tensor, shape: tuple[int, ...], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(values like the site's, their code as a one-step train), for certificates."""
-    threshold, bits = program.thresholds[tensor.name], program.settings["timesteps"]
     x = program.statistics["sites"][tensor.name].draw(np.random.default_rng(seed), shape)
-    code = OPS["OATEncode"].numpy(
-        x,
-        scale=threshold.scale,
-        bits=bits,
-        ratio=threshold.ratio,
-        ranges=threshold.ranges,
-        steps=1,
-        radix=2**bits,
-        to=onnx.TensorProto.INT32,
-    )
-    return x, code
+    attributes = packed_attributes(program.thresholds[tensor.name], program.settings["timesteps"])
+    return x, OPS["OATEncode"].numpy(x, **attributes)
 
 
 def worst_step(threshold: Threshold, x: np.ndarray, bits: int) -> np.ndarray:
