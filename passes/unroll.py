@@ -22,10 +22,10 @@ EXECUTIONS = ("packed", "unrolled")
 
 
 @compiler_pass(after=REWRITES)
-def unroll(program: Program, *, execution: str = "packed") -> None:
+def unroll(program: Program) -> None:
     graphs.prune(program.graph)
     graphs.sort(program.graph)
-    set_execution(program.graph, execution)
+    set_execution(program.graph, "packed")
 
 
 def set_execution(graph: gs.Graph, execution: str) -> None:

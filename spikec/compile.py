@@ -53,7 +53,6 @@ class Settings:
     method: str = "las"
     timesteps: int | None = None
     weights: str = "fp32"
-    execution: str = "packed"
     seed: int = 0
 
     def check(self) -> None:
@@ -106,7 +105,6 @@ def compile_model(
         "timesteps": settings.timesteps or method.timesteps,
         "function_bits": method.function_bits,
         "weights": settings.weights,
-        "execution": settings.execution,
         "vocabulary": vocabulary_size(program),
         "calibration": calibration or (f"{len(feeds)} given inputs" if feeds else SAMPLED),
     }
@@ -162,7 +160,6 @@ def _compile(
     for name in unroll.EXECUTIONS:
         unroll.set_execution(program.graph, name)
         graphs.save(program.graph, stage / _file(name), data, program.functions.values())
-    unroll.set_execution(program.graph, settings.execution)
     data.close()
 
 

@@ -26,7 +26,6 @@ def as_json(program: Program) -> dict[str, Any]:
         "timesteps": settings["timesteps"],
         "function_bits": settings["function_bits"],
         "weights": settings["weights"],
-        "execution": settings["execution"],
         "calibration": settings["calibration"],
         "inputs": [
             {"name": i.name, "dtype": str(i.dtype), "shape": list(i.shape)} for i in describe(program.graph)
