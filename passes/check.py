@@ -10,7 +10,7 @@ from spikec.ir import graph as graphs
 from spikec.ir.diagnostics import SpikecError
 from spikec.ir.inputs import Feed, describe, is_free, token_input
 from spikec.ir.pipeline import compiler_pass
-from spikec.ir.program import Diagnostic, Program
+from spikec.ir.program import Program
 from spikec.ir.session import Session, reference_session
 from spikec.ir.weights import array
 
@@ -66,8 +66,8 @@ def _is_mask(values: np.ndarray) -> bool:
 
 
 @compiler_pass(after=["check_weights"])
-def check_runs(program: Program, *, model: Path, feeds: list[Feed]) -> None:
-    session = reference_session(model, str(program.source))
+def check_runs(program: Program, *, original: Path, feeds: list[Feed]) -> None:
+    session = reference_session(original, str(program.source))
     inputs = describe(program.graph)
     free = token_input(inputs) is not None and all(is_free(i, 1) for i in inputs)
     if free and program.settings.get("sampled"):
@@ -91,7 +91,7 @@ def check_runs(program: Program, *, model: Path, feeds: list[Feed]) -> None:
         )
     except SpikecError as error:
         text = f"the model itself does not run at twice the batch: {error.why}"
-        program.diagnostics.append(Diagnostic("warning", str(program.source), text))
+        program.tell("SPK301", program.source.name, text)
 
 
 def _fit_length(program: Program, session: Session, feeds: list[Feed]) -> None:
@@ -109,7 +109,7 @@ def _fit_length(program: Program, session: Session, feeds: list[Feed]) -> None:
             trial = [_halved(feed) for feed in trial]
     if length < next(iter(feeds[0].values())).shape[1]:
         text = f"the model takes no longer inputs: calibrated on sequences of {length} tokens"
-        program.diagnostics.append(Diagnostic("note", str(program.source), text))
+        program.tell("SPK302", program.source.name, text)
         feeds[:] = trial
         program.settings["probe"] = feeds[0]
 

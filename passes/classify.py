@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from spikec.ir.inputs import FILLERS
 from spikec.ir.pipeline import compiler_pass
-from spikec.ir.program import Decision, Diagnostic, Finding, Program
+from spikec.ir.program import Decision, Finding, Program
 
 from .methods import Method
 from .shapes import BOOKKEEPING, SHAPING
@@ -43,7 +43,9 @@ def classify(program: Program) -> None:
         if macs is None and id(node) not in from_data:
             macs = 0
         block = finding.block if finding else program.settings["block_of"].get(id(node), -1)
-        program.decisions[node.name] = Decision(node.name, op, verdict, reason, block, macs)
+        program.decisions[node.name] = Decision(
+            node.name, op, verdict, reason, block, macs, program.origin.get(node.name, "")
+        )
     _tell_unknown_macs(program)
 
 
@@ -52,12 +54,12 @@ def _tell_unknown_macs(program: Program) -> None:
     for decision in unknown:
         if decision.verdict != "spiking":
             text = f"the multiply-accumulates of this {decision.op} are unknown: it may be a dense product"
-            program.diagnostics.append(Diagnostic("warning", decision.node, text))
+            program.tell("SPK106", decision.node, text)
     if spiking := [d.node for d in unknown if d.verdict == "spiking"]:
         text = (
             f"{len(spiking)} spiking nodes, this the first, have unknown shapes: their MACs are not counted"
         )
-        program.diagnostics.append(Diagnostic("note", spiking[0], text))
+        program.tell("SPK107", spiking[0], text)
 
 
 def _verdict(node: gs.Node, finding: Finding | None, from_data: bool, method: Method) -> tuple[str, str]:

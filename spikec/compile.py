@@ -24,13 +24,12 @@ from .ir.program import Program
 from .ir.weights import DataFile
 from .passes import unroll
 from .passes.methods import METHODS
+from .passes.normalise import NORMALISE
+from .passes.recognise import RECOGNISE
 
-RECOGNISE = (
-    "fold_constants", "split_gemm", "recognise_activations", "recognise_norms", "recognise_softmax",
-    "recognise_products", "recognise_attention", "recognise_rope", "recognise_blocks", "count_macs",
-    "classify",
-)  # fmt: skip
-FRONT = ("check_precision", "check_weights", "check_runs", *RECOGNISE)
+CLASSIFY = ("count_macs", "classify")
+FRONT = (*NORMALISE, *RECOGNISE, *CLASSIFY)
+"""All that is needed to tell what is in a model; it reads no weights but small ones and runs nothing."""
 BACK = (
     "observe", "choose_thresholds", "spike_linear", "spike_products", "spike_softmax", "spike_norms",
     "spike_activations", "unroll",
@@ -139,24 +138,32 @@ def _compile(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Every pass, with the original and the spiking models written into `stage`."""
-    if not feeds and token_input(describe(program.graph)) is None:
-        pipeline.run(program, RECOGNISE, {})
-        check_convertible(program)  # whatever its inputs are, a model without a transformer is told so first
     data = DataFile(stage / "weights.bin")
-    ann = stage / "ann.onnx"
-    graphs.save(program.graph, ann, data)
-    feeds = feeds or sample_feeds(program, settings.seed)
-    program.settings |= {"original": ann, "probe": feeds[0]}
+    original, ann = stage / "original.onnx", stage / "ann.onnx"
+    graphs.save(program.graph, original, data)
+    refused: SpikecError | None = None
+    try:
+        feeds = feeds or sample_feeds(program, settings.seed)
+        program.settings |= {"original": original, "probe": feeds[0]}
+    except SpikecError as error:
+        refused = error  # told only once there is something to convert
     options: dict[str, Any] = {
+        "original": original,
         "model": ann,
         "feeds": feeds,
         "progress": progress,
         "timesteps": program.settings["timesteps"],
         "weights": settings.weights,
     }
-    pipeline.run(program, FRONT, options, watchers)
+    watchers = watchers if feeds else watchers[:1]
+    pipeline.run(program, (*NORMALISE, "check_precision", "check_weights"), options, watchers)
+    graphs.save(program.graph, ann, data)
+    pipeline.run(program, (*RECOGNISE, *CLASSIFY), options, watchers)
     check_convertible(program)
-    pipeline.run(program, BACK, options, watchers)
+    if refused is not None:
+        raise refused
+    pipeline.run(program, ("check_runs", *BACK), options, watchers)
+    original.unlink()
     for name in unroll.EXECUTIONS:
         unroll.set_execution(program.graph, name)
         graphs.save(program.graph, stage / _file(name), data, program.functions.values())

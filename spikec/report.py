@@ -42,7 +42,7 @@ def as_json(program: Program) -> dict[str, Any]:
         },
         "decisions": [asdict(d) for d in program.decisions.values()],
         "certificates": [{**asdict(c), "holds": c.holds} for c in program.certificates],
-        "diagnostics": [asdict(d) for d in program.diagnostics],
+        "diagnostics": [{**asdict(d), "severity": d.severity} for d in program.diagnostics],
     }
 
 
@@ -84,7 +84,7 @@ def as_text(program: Program, out: str) -> str:
         ),
         f"{'unknown' if dense is None else dense} dense MACs left inside blocks; "
         f"{sum(c.holds for c in program.certificates)} of {len(program.certificates)} rewrites certified",
-        *(f"{d.severity}: {d.where}: {d.text}" for d in program.diagnostics[:4]),
+        *(str(d) for d in program.diagnostics[:4]),
         f"{settings['seconds']} s, peak memory {settings['peak_mb']} MB. "
         f"Next: spikec verify {out} --data TEXT; spikec explain {out}",
     ]

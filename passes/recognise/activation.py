@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 
 from spikec.ir import region
 from spikec.ir.pipeline import compiler_pass
-from spikec.ir.program import Diagnostic, Finding, Program
+from spikec.ir.program import Finding, Program
 
 ANCHORS = {
     "Tanh", "Erf", "Sigmoid", "Exp", "Relu", "Gelu", "Elu", "LeakyRelu", "HardSwish", "HardSigmoid", "Mish",
@@ -46,13 +46,8 @@ def recognise_activations(program: Program) -> None:
             continue
         finding = _largest_match(program, anchor)
         if finding is None:
-            program.diagnostics.append(
-                Diagnostic(
-                    "warning",
-                    anchor.name,
-                    f"{anchor.op} belongs to no closed function of a single value: kept on host",
-                )
-            )
+            text = f"{anchor.op} belongs to no closed function of a single value: kept on host"
+            program.tell("SPK102", anchor.name, text)
             continue
         finding = _with_gate(program, finding)
         claimed |= {id(node) for node in finding.nodes}

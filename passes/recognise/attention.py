@@ -7,7 +7,7 @@ import onnx_graphsurgeon as gs
 
 from spikec.ir import region
 from spikec.ir.pipeline import compiler_pass
-from spikec.ir.program import Diagnostic, Finding, Program
+from spikec.ir.program import Finding, Program
 
 BEFORE = {"Add", "Sub", "Mul", "Div", "Where", "Cast", "Identity", "Max", "Min", "Clip", "Tanh", "Reshape"}
 AFTER = {"Cast", "Where", "Identity", "Dropout", "IsNaN", "Reshape"}
@@ -23,13 +23,8 @@ def recognise_attention(program: Program) -> None:
         ahead = region.descendants(softmax.result, 5, AFTER)
         context = next((by_weights[id(t)] for t in ahead if id(t) in by_weights), None)
         if scores is None or context is None:
-            program.diagnostics.append(
-                Diagnostic(
-                    "note",
-                    softmax.name,
-                    "softmax is not part of an attention of two products (a router, or another use)",
-                )
-            )
+            text = "softmax is not part of an attention of two products (a router, or another use)"
+            program.tell("SPK105", softmax.name, text)
             continue
         scores.facts["label"], context.facts["label"] = "qk", "av"
         facts = {

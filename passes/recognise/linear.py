@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 from spikec.ir import graph as graphs
 from spikec.ir import region
 from spikec.ir.pipeline import compiler_pass
-from spikec.ir.program import Decision, Diagnostic, Finding, Program
+from spikec.ir.program import Decision, Finding, Program
 from spikec.ir.weights import array
 
 SHAPE_OPS = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Identity", "Slice", "Gather"}
@@ -52,7 +52,7 @@ def recognise_products(program: Program) -> None:
 
 
 def _note(program: Program, node: gs.Node, reason: str) -> None:
-    program.diagnostics.append(Diagnostic("warning", node.name, f"MatMul kept on host: {reason}"))
+    program.tell("SPK103", node.name, f"MatMul kept on host: {reason}")
 
 
 def _is_float(tensor: gs.Tensor) -> bool:

@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 
 from spikec.ir import region
 from spikec.ir.pipeline import compiler_pass
-from spikec.ir.program import Diagnostic, Finding, Program
+from spikec.ir.program import Finding, Program
 from spikec.ir.weights import array
 
 NATIVE = {
@@ -29,9 +29,7 @@ def recognise_norms(program: Program) -> None:
             continue
         finding, reason = _native(anchor) if anchor.op in NATIVE else _decomposed(program, anchor)
         if finding is None:
-            program.diagnostics.append(
-                Diagnostic("warning", anchor.name, f"{anchor.op} kept on host: {reason}")
-            )
+            program.tell("SPK101", anchor.name, f"{anchor.op} kept on host: {reason}")
             continue
         claimed |= {id(node) for node in finding.nodes}
         program.findings.append(finding)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spikec.ir.pipeline import compiler_pass
-from spikec.ir.program import Diagnostic, Finding, Program
+from spikec.ir.program import Finding, Program
 
 
 @compiler_pass(after=["split_gemm"])
@@ -14,11 +14,8 @@ def recognise_softmax(program: Program) -> None:
         axis = node.attrs.get("axis", -1)
         shape = node.inputs[0].shape if node.inputs[0].shape is not None else node.outputs[0].shape
         if axis != -1 and (shape is None or axis != len(shape) - 1):
-            program.diagnostics.append(
-                Diagnostic(
-                    "warning", node.name, f"Softmax kept on host: works over axis {axis}, not the last one"
-                )
-            )
+            text = f"Softmax kept on host: works over axis {axis}, not the last one"
+            program.tell("SPK104", node.name, text)
             continue
         program.findings.append(
             Finding("softmax", (node.inputs[0],), node.outputs[0], (node,), {"label": "softmax"})

@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from spikec.custom_ops.catalogue import OPS
 from spikec.ir import region
 from spikec.ir.pipeline import compiler_pass
-from spikec.ir.program import Certificate, Diagnostic, Finding, Program
+from spikec.ir.program import Certificate, Finding, Program
 
 from ..calibrate.thresholds import HEADROOM
 from .fit import GRID, REACH, SMALLEST_OCTAVE, Neuron, fit
@@ -66,11 +66,11 @@ def _tell_saturation(program: Program, finding: Finding, neuron: Neuron) -> None
             kept = finding.facts["function"](np.array([neuron.low, neuron.high]))
         if not np.allclose(value, kept, rtol=2.0**-OCTAVE_BITS, atol=2.0 ** (SMALLEST_OCTAVE - OCTAVE_BITS)):
             text = f"{label} saturates outside {covered}; its inputs go from {seen[0]:.4g} to {seen[1]:.4g}"
-            program.diagnostics.append(Diagnostic("warning", finding.name, text))
+            program.tell("SPK202", finding.name, text)
             return
     if min(-neuron.low, neuron.high) < REACH:
         text = f"{label} saturates outside {covered}, where its codes end"
-        program.diagnostics.append(Diagnostic("note", finding.name, text))
+        program.tell("SPK203", finding.name, text)
 
 
 def _deliver(program: Program, finding: Finding, spikes: gs.Variable, scale: float) -> gs.Variable:

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from ..compile import RECOGNISE
+    from ..compile import FRONT
     from ..ir import pipeline
     from ..ir.program import Program
     from ..passes.classify import coverage
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
 
     program = Program.load(args.model)
     program.settings["method"] = METHODS["las"]
-    pipeline.run(program, RECOGNISE, {})
+    pipeline.run(program, FRONT, {})
     cover = coverage(program)
     result = {
         "model": program.source.name,
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         "blocks": 1 + max((f.block for f in program.findings), default=-1),
         "found": found(program),
         "coverage": cover,
-        "diagnostics": [f"{d.severity}: {d.where}: {d.text}" for d in program.diagnostics],
+        "diagnostics": [str(d) for d in program.diagnostics],
     }
     if args.json:
         print(json.dumps(result, indent=1))

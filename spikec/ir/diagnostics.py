@@ -33,9 +33,30 @@ def reason(error: BaseException, limit: int = 300) -> str:
 
 
 @dataclass(frozen=True)
-class Diagnostic:
-    """Something a user may want to know about one place in the graph."""
+class Code:
+    """One kind of remark: its stable number's severity ("note" or "warning"), meaning and remedy."""
 
     severity: str
+    title: str
+    explanation: str
+    remedy: str
+
+
+CODES: dict[str, Code] = {}
+"""Every code there is, by its number; numbers are never given anew. Filled by `codes.py`."""
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """Something a user may want to know about one place in the graph; `code` is a key of CODES."""
+
+    code: str
     where: str
     text: str
+
+    @property
+    def severity(self) -> str:
+        return CODES[self.code].severity
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.severity}: {self.where}: {self.text}"

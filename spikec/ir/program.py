@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from . import codes  # noqa: F401
 from . import graph as graphs
 from .diagnostics import Diagnostic
 
@@ -55,7 +56,8 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of one original node: spiking, linear or host, and why; `macs` None when unknown."""
+    """What became of one node: spiking, linear or host, and why; `macs` None when unknown. `origin` names the
+    node of the user's file that it came from, when normalisation took that apart."""
 
     node: str
     op: str
@@ -63,6 +65,7 @@ class Decision:
     reason: str
     block: int = -1
     macs: int | None = 0
+    origin: str = ""
 
 
 @dataclass(eq=False)
@@ -79,6 +82,8 @@ class Program:
     statistics: dict[str, Any] = field(default_factory=dict)
     thresholds: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
+    """Which node of the user's file (by name) a node that normalisation made stands for, by its name."""
     timings: list[dict[str, Any]] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
@@ -131,9 +136,13 @@ class Program:
         old.outputs[old.outputs.index(finding.result)] = gs.Variable(f"{finding.name}/replaced")
         new.outputs[new.outputs.index(value)] = finding.result
 
+    def tell(self, code: str, where: str, text: str) -> None:
+        """Adds a remark for the user; `code` is one of `codes.py`."""
+        self.diagnostics.append(Diagnostic(code, where, text))
+
     def refuse(self, finding: Finding, why: str) -> None:
         """Leaves a finding on host after all, and tells the user."""
-        self.diagnostics.append(Diagnostic("warning", finding.name, f"{finding.kind} kept on host: {why}"))
+        self.tell("SPK201", finding.name, f"{finding.kind} kept on host: {why}")
         for node in finding.nodes:
             if node.name in self.decisions:
                 self.decisions[node.name] = replace(self.decisions[node.name], verdict="host", reason=why)

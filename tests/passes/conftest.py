@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import parser
 
-from spikec.compile import RECOGNISE
+from spikec.compile import FRONT
 from spikec.ir import pipeline
 from spikec.ir.program import Program
 from spikec.passes.methods import METHODS
@@ -38,7 +38,7 @@ def recognise(tmp_path: Path) -> Recognise:
         onnx.save(text_model(text, weights, opset), tmp_path / "model.onnx")
         program = Program.load(tmp_path / "model.onnx")
         program.settings["method"] = METHODS["las"]
-        pipeline.run(program, RECOGNISE, {})
+        pipeline.run(program, FRONT, {})
         return program
 
     return run
