@@ -8,7 +8,7 @@ import onnx_graphsurgeon as gs
 from spikec.ir import graph as graphs
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Program
-from spikec.ir.weights import array
+from spikec.ir.weights import dtype_of
 
 
 @compiler_pass(after=["fold_constants"])
@@ -22,7 +22,9 @@ def split_gemm(program: Program) -> None:
         if not isinstance(weight, gs.Constant) or node.attrs.get("transA", 0) or alpha != 1 or beta != 1:
             continue
         if node.attrs.get("transB", 0):
-            weight = program.constant(f"{weight.name}/transposed", np.ascontiguousarray(array(weight).T))
+            weight = program.derive(
+                f"{weight.name}/transposed", [weight], np.transpose, weight.shape[::-1], dtype_of(weight)
+            )
         output = node.outputs[0]
         node.outputs.clear()
         biased = len(node.inputs) > 2

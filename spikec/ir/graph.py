@@ -14,7 +14,7 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from .diagnostics import SpikecError, reason
-from .weights import INLINE_BYTES, DataFile, MappedValues, array
+from .weights import INLINE_BYTES, DataFile, MappedValues, dtype_of
 
 G_LOGGER.severity = G_LOGGER.CRITICAL  # it would print to stdout, where our own output goes
 
@@ -125,7 +125,7 @@ def skeleton(graph: gs.Graph) -> onnx.ModelProto:
 
     def reference(constant: gs.Constant) -> onnx.TensorProto:
         proto = onnx.TensorProto(name=constant.name, data_location=onnx.TensorProto.EXTERNAL)
-        proto.data_type = onnx.helper.np_dtype_to_tensor_dtype(array(constant).dtype)
+        proto.data_type = onnx.helper.np_dtype_to_tensor_dtype(dtype_of(constant))
         proto.dims.extend(constant.shape)
         proto.external_data.add(key="location", value="absent")
         return proto

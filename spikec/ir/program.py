@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import onnx_graphsurgeon as gs
 from . import codes  # noqa: F401
 from . import graph as graphs
 from .diagnostics import Diagnostic
+from .weights import derived
 
 
 @dataclass(eq=False)
@@ -106,6 +108,20 @@ class Program:
         pool = self.graph.__dict__.setdefault("spikec_constants", {})
         if name not in pool:
             pool[name] = gs.Constant(name, np.ascontiguousarray(values))
+        return pool[name]
+
+    def derive(
+        self,
+        name: str,
+        sources: list[gs.Constant],
+        function: Callable[..., np.ndarray],
+        shape: Sequence[int],
+        dtype: Any,
+    ) -> gs.Constant:
+        """A shared constant whose values are made from others' only when they are written or looked at."""
+        pool = self.graph.__dict__.setdefault("spikec_constants", {})
+        if name not in pool:
+            pool[name] = derived(name, sources, function, shape, dtype)
         return pool[name]
 
     def node(

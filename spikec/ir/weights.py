@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from onnx.external_data_helper import ExternalDataInfo
-from onnx_graphsurgeon.ir.tensor import LazyValues
+from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
 
 from .diagnostics import SpikecError
 
@@ -53,6 +55,55 @@ class MappedValues(LazyValues):
         return self.array
 
 
+class DerivedValues(LazyValues):
+    """Values made from other tensors' when they are asked for (transposed, widened, dequantised), never kept.
+
+    `function` takes the sources' arrays and gives one of exactly this shape and type.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[np.ndarray | LazyValues],
+        function: Callable[..., np.ndarray],
+        shape: Sequence[int],
+        dtype: np.typing.DTypeLike,
+    ) -> None:
+        self.sources, self.function = tuple(sources), function
+        self.shape, self.dtype = [int(size) for size in shape], np.dtype(dtype)
+        self.nbytes = math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def tensor(self) -> onnx.TensorProto:
+        return onnx.numpy_helper.from_array(self.load())
+
+    def load(self) -> np.ndarray:
+        made = np.asarray(self.function(*(read(source) for source in self.sources)))
+        if list(made.shape) != self.shape or made.dtype != self.dtype:
+            given = f"{made.dtype}{list(made.shape)}"
+            raise TypeError(f"derived values are {given}, not {self.dtype}{self.shape} as declared")
+        return made
+
+
+def derived(
+    name: str,
+    sources: Sequence[gs.Constant],
+    function: Callable[..., np.ndarray],
+    shape: Sequence[int],
+    dtype: np.typing.DTypeLike,
+) -> gs.Constant:
+    """A constant made from others on demand; a small one at once."""
+    values = DerivedValues([source._values for source in sources], function, shape, dtype)
+    if max([values.nbytes, *(source._values.nbytes for source in sources)]) <= INLINE_BYTES:
+        return gs.Constant(name, values.load())
+    return gs.Constant(name, values)
+
+
+def dtype_of(constant: gs.Constant) -> np.dtype:
+    """The constant's type, without looking at its values; bfloat16 and the like are ml_dtypes' own."""
+    dtype = constant._values.dtype
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(dtype) if isinstance(dtype, int) else dtype)
+
+
 def resolve(folder: Path, location: str, tensor: str) -> Path:
     """The external data file, which must lie in the model's folder (hub-style symlinks are followed)."""
     given = Path(location)
@@ -75,9 +126,15 @@ def resolve(folder: Path, location: str, tensor: str) -> Path:
 
 def array(constant: gs.Constant) -> np.ndarray:
     """The constant's values as a read-only view; nothing is cached in the graph."""
-    values = constant._values
+    return read(constant._values)
+
+
+def read(values: np.ndarray | LazyValues) -> np.ndarray:
+    """The numbers behind a constant's values, wherever they are."""
     if isinstance(values, MappedValues):
         return values.array
+    if isinstance(values, (DerivedValues, SparseValues)):
+        return values.load()
     if isinstance(values, LazyValues):
         return onnx.numpy_helper.to_array(values.tensor)
     return np.asarray(values)
@@ -94,11 +151,11 @@ class DataFile:
     def add(self, constant: gs.Constant) -> tuple[int, int]:
         """(offset, length) of the tensor's bytes."""
         values = constant._values
-        key = (
-            (str(values.path), values.offset, constant.name)
-            if isinstance(values, MappedValues)
-            else constant.name
-        )
+        key: object = constant.name
+        if isinstance(values, MappedValues):
+            key = (str(values.path), values.offset, constant.name)
+        elif isinstance(values, DerivedValues):
+            key = values  # not by name: the tensor it is made from may have had the same one
         if key not in self.written:
             data = np.ascontiguousarray(array(constant))
             self.stream.write(b"\0" * (-self.stream.tell() % ALIGNMENT))
@@ -117,7 +174,7 @@ class DataFile:
         """A protobuf tensor that points into the file."""
         offset, length = self.add(constant)
         proto = onnx.TensorProto(name=constant.name, data_location=onnx.TensorProto.EXTERNAL)
-        proto.data_type = onnx.helper.np_dtype_to_tensor_dtype(array(constant).dtype)
+        proto.data_type = onnx.helper.np_dtype_to_tensor_dtype(dtype_of(constant))
         proto.dims.extend(constant.shape)
         for key, value in (("location", self.path.name), ("offset", offset), ("length", length)):
             proto.external_data.add(key=key, value=str(value))

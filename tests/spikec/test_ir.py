@@ -17,7 +17,16 @@ from spikec.ir import pipeline
 from spikec.ir.diagnostics import SpikecError
 from spikec.ir.program import Certificate, Finding, Program
 from spikec.ir.session import with_outputs
-from spikec.ir.weights import ALIGNMENT, INLINE_BYTES, DataFile, MappedValues, array
+from spikec.ir.weights import (
+    ALIGNMENT,
+    INLINE_BYTES,
+    DataFile,
+    DerivedValues,
+    MappedValues,
+    array,
+    derived,
+    dtype_of,
+)
 
 HEADER = '<ir_version: 9, opset_import: ["": 18]>'
 
@@ -229,3 +238,38 @@ def test_interior_values_can_be_asked_for(tmp_path: Path) -> None:
     path = with_outputs(tmp_path / "m.onnx", ["l0_gelu", "hidden"], tmp_path / "probe.onnx")
     names = [o.name for o in ort.InferenceSession(path).get_outputs()]
     assert names == ["hidden", "l0_gelu"]
+
+
+# Derived weights
+
+
+def test_derived_values_are_made_on_demand_and_written_once(tmp_path: Path) -> None:
+    made = []
+
+    def transpose(x: np.ndarray) -> np.ndarray:
+        made.append(x.shape)
+        return x.T
+
+    source = gs.Constant("w", np.arange(600, dtype=np.float32).reshape(20, 30))
+    constant = derived("w", [source], transpose, (30, 20), np.float32)
+    assert made == [] and constant.shape == [30, 20] and dtype_of(constant) == np.float32
+    data = DataFile(tmp_path / "data.bin")
+    assert data.add(source) != data.add(constant), "a derived tensor may bear its source's name"
+    first = data.add(constant)
+    assert data.add(constant) == first and len(made) == 1
+    data.close()
+    offset, length = first
+    written = np.fromfile(tmp_path / "data.bin", np.float32, offset=offset, count=length // 4)
+    np.testing.assert_array_equal(written.reshape(30, 20), array(source).T)
+    assert isinstance(constant._values, DerivedValues), "reading must not cache a copy in the graph"
+
+
+def test_derived_values_must_be_what_they_claim() -> None:
+    source = gs.Constant("w", np.zeros((20, 30), np.float32))
+    with pytest.raises(TypeError, match="not float16"):
+        array(derived("v", [source], np.transpose, (30, 20), np.float16))
+
+
+def test_small_derived_values_are_plain_arrays() -> None:
+    source = gs.Constant("w", np.ones((2, 3), np.float32))
+    assert isinstance(derived("v", [source], np.transpose, (3, 2), np.float32)._values, np.ndarray)
