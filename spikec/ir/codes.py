@@ -1,5 +1,7 @@
-"""The diagnostic codes: what each remark means and what a user can do about it. `docs/diagnostics.md` is made
-from this."""
+"""The diagnostic codes: what each remark means and what a user can do about it.
+
+`python -m spikec.ir.codes > docs/diagnostics.md` makes the documentation.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +46,7 @@ CODES |= {
         "multiply-accumulates unknown",
         "The shapes of a node are not known, so its share of the arithmetic cannot be told.",
         "Run shape inference on the model before compiling, or export it with shapes.",
+        aside=True,
     ),
     "SPK107": Code(
         "note",
@@ -64,6 +67,7 @@ CODES |= {
         "activation saturates on this data",
         "Calibration inputs leave the range that the spiking function covers.",
         "Check the calibration data for values that real use will not have.",
+        aside=True,
     ),
     "SPK203": Code(
         "note",
@@ -85,3 +89,41 @@ CODES |= {
         "Nothing need be done.",
     ),
 }
+
+RETIRED: frozenset[str] = frozenset()
+"""Numbers that once meant something and mean nothing now: they are never given anew."""
+
+FAMILIES = {
+    "SPK1": "Recognition: what was found, and what was not",
+    "SPK2": "Rewriting: what was kept back, and what to know of what was rewritten",
+    "SPK3": "The model itself",
+}
+
+MADE = "<!-- Made by `python -m spikec.ir.codes > docs/diagnostics.md`; edit `spikec/ir/codes.py`. -->"
+PREFACE = (
+    "Every remark of spikec has a code, whose number never changes its meaning; `spikec explain CODE` prints",
+    "what stands here. A *warning* says that something was not converted or may be wrong, a *note* asks for",
+    "nothing. With `--strict` a warning of the first two families makes `spikec compile` and `spikec inspect`",
+    "exit with 3, except where it says otherwise.",
+)
+
+
+def as_markdown() -> str:
+    """`docs/diagnostics.md`, whole."""
+    lines = ["# Diagnostics", "", MADE, "", *PREFACE]
+    for family, title in FAMILIES.items():
+        lines += ["", f"## {title}"]
+        for number in sorted(code for code in CODES if code.startswith(family)):
+            lines += ["", f"### {number}: {CODES[number].title}", "", *_entry(CODES[number])]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(code: Code) -> list[str]:
+    severity = f"*{code.severity.capitalize()}"
+    if code.severity == "warning" and code.aside:
+        severity += "; `--strict` passes it over"
+    return [f"{severity}.* {code.explanation}", "", f"What you can do: {code.remedy}"]
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

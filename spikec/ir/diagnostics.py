@@ -34,12 +34,16 @@ def reason(error: BaseException, limit: int = 300) -> str:
 
 @dataclass(frozen=True)
 class Code:
-    """One kind of remark: its stable number's severity ("note" or "warning"), meaning and remedy."""
+    """One kind of remark: its stable number's severity ("note" or "warning"), meaning and remedy.
+
+    A warning that is `aside` does not say that something was left unconverted, so `--strict` ignores it.
+    """
 
     severity: str
     title: str
     explanation: str
     remedy: str
+    aside: bool = False
 
 
 CODES: dict[str, Code] = {}
@@ -57,6 +61,10 @@ class Diagnostic:
     @property
     def severity(self) -> str:
         return CODES[self.code].severity
+
+    @property
+    def remedy(self) -> str:
+        return CODES[self.code].remedy
 
     def __str__(self) -> str:
         return f"{self.code} {self.severity}: {self.where}: {self.text}"
