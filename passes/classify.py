@@ -16,6 +16,8 @@ from .methods import Method
 from .shapes import BOOKKEEPING, SHAPING
 
 VERDICTS = ("spiking", "linear", "host")
+NO_ACTIVATION = "positions, masks, shapes or constants: no activation involved"
+SELECTS = "selects or counts; no arithmetic on activations"
 
 REASONS = {
     "rope": "rotation by position: linear in the decoded value, applied as it is",
@@ -72,7 +74,7 @@ def _verdict(node: gs.Node, finding: Finding | None, from_data: bool, method: Me
             return "host", method.kept[finding.kind]
         return "linear", REASONS[finding.kind]
     if not from_data:
-        return "host", "positions, masks, shapes or constants: no activation involved"
+        return "host", NO_ACTIVATION
     if node.op == "Cast" and not _gives_float(node):
         return "host", "turns activations into integers or truth values, which is not linear"
     if node.op in SHAPING:
@@ -82,7 +84,7 @@ def _verdict(node: gs.Node, finding: Finding | None, from_data: bool, method: Me
     if _scales(node):
         return "linear", "scaling by a constant"
     if node.op in BOOKKEEPING:
-        return "host", "selects or counts; no arithmetic on activations"
+        return "host", SELECTS
     return "host", f"{node.op} of activations was not recognised: it stays an ordinary operator"
 
 

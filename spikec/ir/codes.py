@@ -101,9 +101,9 @@ FAMILIES = {
 
 MADE = "<!-- Made by `python -m spikec.ir.codes > docs/diagnostics.md`; edit `spikec/ir/codes.py`. -->"
 PREFACE = (
-    "Every remark of spikec has a code, whose number never changes its meaning; `spikec explain CODE` prints",
+    "Every remark has a code, whose number never changes its meaning; `spikec explain CODE` prints",
     "what stands here. A *warning* says that something was not converted or may be wrong, a *note* asks for",
-    "nothing. With `--strict` a warning of the first two families makes `spikec compile` and `spikec inspect`",
+    "nothing. With `--strict` a warning of the first two families makes `compile` and `inspect`",
     "exit with 3, except where it says otherwise.",
 )
 

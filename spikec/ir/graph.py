@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from .census import take
 from .diagnostics import SpikecError, reason
 from .weights import INLINE_BYTES, DataFile, MappedValues, dtype_of
 
@@ -50,6 +51,7 @@ def read(path: Path) -> onnx.ModelProto:
 def load(path: Path) -> gs.Graph:
     """Graph with memory-mapped weights and local functions inlined."""
     model = read(path)
+    census = take(model)
     external = [
         tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL
     ]
@@ -83,6 +85,7 @@ def load(path: Path) -> gs.Graph:
             fix="export it with a newer opset",
         )
     graph = gs.import_onnx(model)
+    graph.__dict__["spikec_census"] = census
     name_nodes(graph)
     for tensor in [*constants(graph), *graph.tensors().values()]:
         if isinstance(tensor, gs.Constant) and type(tensor._values) is LazyValues:

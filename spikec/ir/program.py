@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 
 from . import codes  # noqa: F401
 from . import graph as graphs
+from .census import Census
 from .diagnostics import Diagnostic
 from .weights import derived
 
@@ -88,6 +89,12 @@ class Program:
     """Which node of the user's file (by name) a node that normalisation made stands for, by its name."""
     timings: list[dict[str, Any]] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def census(self) -> Census:
+        """What the file held before anything was changed."""
+        census: Census = self.graph.__dict__.setdefault("spikec_census", Census())
+        return census
 
     @classmethod
     def load(cls, path: str | Path) -> Program:
