@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -15,11 +14,16 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from .census import take
 from .diagnostics import SpikecError, reason
+from .order import canonicalise, name_nodes, producer, prune, sort, subgraph_inputs
 from .weights import INLINE_BYTES, DataFile, MappedValues, dtype_of
 
 G_LOGGER.severity = G_LOGGER.CRITICAL  # it would print to stdout, where our own output goes
 
 OLDEST_OPSET = 14
+
+__all__ = [
+    "constants", "load", "name_nodes", "producer", "prune", "read", "save", "skeleton", "sort", "subgraph_inputs",
+]  # fmt: skip
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -86,7 +90,7 @@ def load(path: Path) -> gs.Graph:
         )
     graph = gs.import_onnx(model)
     graph.__dict__["spikec_census"] = census
-    name_nodes(graph)
+    canonicalise(graph)
     for tensor in [*constants(graph), *graph.tensors().values()]:
         if isinstance(tensor, gs.Constant) and type(tensor._values) is LazyValues:
             proto = tensor._values.tensor
@@ -149,7 +153,11 @@ def _export(graph: gs.Graph, reference: Callable[[gs.Constant], onnx.TensorProto
         for tensor, values in kept:
             tensor._values = values
     model.ir_version = max(8, min(graph.ir_version or 10, 10))
-    model.producer_name = "spikec"
+    model.producer_name, model.producer_version, model.doc_string = "spikec", "", ""
+    model.graph.name, model.graph.doc_string = "spikec", ""
+    opsets = sorted((o.domain, o.version) for o in model.opset_import)
+    del model.opset_import[:]
+    model.opset_import.extend(onnx.helper.make_opsetid(*opset) for opset in opsets)
     return model
 
 
@@ -162,70 +170,3 @@ def constants(graph: gs.Graph) -> Iterator[gs.Constant]:
                 seen[tensor.name] = tensor
     for name in sorted(seen):
         yield seen[name]
-
-
-def name_nodes(graph: gs.Graph) -> None:
-    """Gives every node a name of its own: decisions and errors are told by it."""
-    taken: set[str] = set()
-    for index, node in enumerate(graph.nodes):
-        if not node.name or node.name in taken:
-            node.name = f"{node.name or node.op}#{index}"
-        taken.add(node.name)
-
-
-def producer(tensor: gs.Tensor) -> gs.Node | None:
-    return tensor.inputs[0] if tensor.inputs else None
-
-
-def subgraph_inputs(node: gs.Node) -> Iterator[gs.Tensor]:
-    """Outer values that a node's subgraphs (If, Loop, Scan) read."""
-    for value in node.attrs.values():
-        if isinstance(value, gs.Graph):
-            for inner in value.nodes:
-                yield from inner.inputs
-                yield from subgraph_inputs(inner)
-            yield from value.outputs
-
-
-def sort(graph: gs.Graph) -> None:
-    """Orders nodes so that producers come first, keeping the present order where it may stay (iterative)."""
-    index = {id(node): i for i, node in enumerate(graph.nodes)}
-    waiting: dict[int, int] = {}
-    users: dict[int, list[int]] = {}
-    for node in graph.nodes:
-        needs = set()
-        for tensor in [*node.inputs, *subgraph_inputs(node)]:
-            maker = producer(tensor)
-            if maker is not None and id(maker) in index and maker is not node:
-                needs.add(index[id(maker)])
-        waiting[index[id(node)]] = len(needs)
-        for need in needs:
-            users.setdefault(need, []).append(index[id(node)])
-    ready = [i for i, count in waiting.items() if count == 0]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        i = heapq.heappop(ready)
-        order.append(i)
-        for user in users.get(i, ()):
-            waiting[user] -= 1
-            if waiting[user] == 0:
-                heapq.heappush(ready, user)
-    if len(order) != len(index):
-        raise SpikecError("the graph has a cycle", fix="export the model again")
-    nodes = list(graph.nodes)
-    graph.nodes[:] = [nodes[i] for i in order]
-
-
-def prune(graph: gs.Graph) -> None:
-    """Removes nodes that no output needs (a custom node whose output is unused would run otherwise)."""
-    needed, stack = set(), list(graph.outputs)
-    while stack:
-        maker = producer(stack.pop())
-        if maker is not None and id(maker) not in needed:
-            needed.add(id(maker))
-            stack.extend([*maker.inputs, *subgraph_inputs(maker)])
-    for node in [node for node in graph.nodes if id(node) not in needed]:
-        node.inputs.clear()
-        node.outputs.clear()
-    graph.nodes[:] = [node for node in graph.nodes if id(node) in needed]

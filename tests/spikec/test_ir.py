@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import models
@@ -141,14 +142,23 @@ def test_a_long_reversed_chain_is_sorted() -> None:
     assert graph.nodes[0].name == "n0"
 
 
-def test_sorting_keeps_the_order_that_may_stay() -> None:
+@pytest.mark.parametrize("order", list(itertools.permutations(range(5)))[::7])
+def test_one_order_whatever_order_the_nodes_had(order: tuple[int, ...]) -> None:
     text = (
         "(float[2] x) => (float[2] y) { b = Neg (x) a = Abs (x) c = Exp (x) d = Add (a, b) y = Add (d, c) }"
     )
     graph = graph_of(text)
-    names = [node.outputs[0].name for node in graph.nodes]
+    graph.nodes[:] = [graph.nodes[i] for i in order]
     graphs.sort(graph)
-    assert [node.outputs[0].name for node in graph.nodes] == names == ["b", "a", "c", "d", "y"]
+    assert [node.outputs[0].name for node in graph.nodes] == ["a", "b", "d", "c", "y"]
+
+
+def test_nodes_without_a_name_are_named_after_their_result() -> None:
+    graph = graph_of("(float[2] x) => (float[2] y) { b = Neg (x) c = Neg (b) d = Neg (c) y = Neg (d) }")
+    for node, name in zip(graph.nodes, ["", "twice", "twice", "Neg#b"], strict=True):
+        node.name = name
+    graphs.name_nodes(graph)
+    assert [node.name for node in graph.nodes] == ["Neg#b'", "twice#c", "twice#d", "Neg#b"]
 
 
 def test_what_a_subgraph_reads_comes_first() -> None:
