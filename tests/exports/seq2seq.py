@@ -1,0 +1,136 @@
+"""Encoder-decoders of transformers: in one graph, and as the separate files they are deployed as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import transformers as hf
+from exports.case import BATCH, SPREAD, VOCABULARY, Build, Case, Plain, axes_of, case, tokens
+from exports.decoders import COMMON, FEED_FORWARD, HEADS, HIDDEN, LAYERS, POSITIONS
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
+
+MELS, FRAMES, SOURCE = 16, 40, 20
+
+T5 = COMMON | {
+    "d_model": HIDDEN,
+    "d_kv": 16,
+    "d_ff": FEED_FORWARD,
+    "num_layers": LAYERS,
+    "num_heads": HEADS,
+    "decoder_start_token_id": 0,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 10,
+    "tie_word_embeddings": False,
+}
+BART = COMMON | {
+    "d_model": HIDDEN,
+    "encoder_layers": LAYERS,
+    "decoder_layers": LAYERS,
+    "encoder_attention_heads": HEADS,
+    "decoder_attention_heads": HEADS,
+    "encoder_ffn_dim": FEED_FORWARD,
+    "decoder_ffn_dim": FEED_FORWARD + 8,
+    "max_position_embeddings": POSITIONS,
+    "init_std": SPREAD,
+    "decoder_start_token_id": 2,
+    "forced_eos_token_id": None,
+}
+WHISPER = BART | {
+    "num_mel_bins": MELS,
+    "max_source_positions": SOURCE,
+    "max_target_positions": POSITIONS,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+}
+
+
+class Decoder(nn.Module):
+    """Token ids and the encoder's output (and mask) to logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, hidden: Tensor, mask: Tensor | None = None) -> tuple[Tensor]:
+        extra = {} if mask is None else {"attention_mask": mask}
+        output = BaseModelOutput(last_hidden_state=hidden)
+        return (self.model(decoder_input_ids=ids, encoder_outputs=output, use_cache=False, **extra).logits,)
+
+
+def made(
+    name: str, sizes: dict[str, object], attention: str, kind: str = "ForConditionalGeneration"
+) -> nn.Module:
+    torch.manual_seed(0)
+    config = getattr(hf, f"{name}Config")(**sizes, attn_implementation=attention)
+    if name == "T5":
+        config.initializer_factor = 1.0
+    return getattr(hf, f"{name}{kind}")(config).eval()
+
+
+def target(length: int = 5) -> Tensor:
+    return torch.randint(3, VOCABULARY, (BATCH, length), generator=torch.Generator().manual_seed(1))
+
+
+def sound() -> Tensor:
+    return torch.randn(BATCH, MELS, FRAMES, generator=torch.Generator().manual_seed(2))
+
+
+def whole(name: str, kind: str = "ForConditionalGeneration", **sizes: object) -> Build:
+    def build(attention: str) -> Case:
+        inputs = tokens() | {"decoder_input_ids": target()}
+        model = made(name, sizes, attention, kind)
+        axes = axes_of(inputs)
+        axes["decoder_input_ids"] = {0: "batch", 1: "target_sequence"}
+        return Case(Plain(model, list(inputs), ["logits"], use_cache=False), inputs, axes, ["logits"])
+
+    return build
+
+
+def decoder(name: str, hidden: Callable[[], Tensor], masked: bool, **sizes: object) -> Build:
+    def build(attention: str) -> Case:
+        inputs = {"decoder_input_ids": target(), "encoder_hidden_states": hidden()}
+        axes = {
+            "decoder_input_ids": {0: "batch", 1: "target_sequence"},
+            "encoder_hidden_states": {0: "batch"},
+        }
+        if masked:
+            axes["encoder_hidden_states"][1] = "sequence"
+            inputs["encoder_attention_mask"] = tokens()["attention_mask"]
+            axes["encoder_attention_mask"] = {0: "batch", 1: "sequence"}
+        return Case(Decoder(made(name, sizes, attention)), inputs, axes, ["logits"])
+
+    return build
+
+
+def encoded(length: int) -> Tensor:
+    return torch.randn(BATCH, length, HIDDEN, generator=torch.Generator().manual_seed(3))
+
+
+def t5_encoder(attention: str) -> Case:
+    return case(made("T5", T5, attention, "EncoderModel"), tokens(), ["last_hidden_state"])
+
+
+def whisper_encoder(attention: str) -> Case:
+    model = made("Whisper", WHISPER, attention, "Model").encoder
+    return case(model, {"input_features": sound()}, ["last_hidden_state"])
+
+
+def whisper(attention: str) -> Case:
+    inputs = {"input_features": sound(), "decoder_input_ids": target()}
+    return case(made("Whisper", WHISPER, attention), inputs, ["logits"], use_cache=False)
+
+
+ARCHITECTURES: dict[str, Build] = {
+    "t5": whole("T5", **T5),
+    "t5_encoder": t5_encoder,
+    "t5_decoder": decoder("T5", lambda: encoded(7), masked=True, **T5),
+    "t5_gated": whole("T5", **T5, feed_forward_proj="gated-gelu"),
+    "bart": whole("Bart", **BART),
+    "marian": whole("Marian", "MTModel", **BART, activation_function="swish"),
+    "pegasus": whole("Pegasus", **BART, activation_function="relu"),
+    "whisper_encoder": whisper_encoder,
+    "whisper_decoder": decoder("Whisper", lambda: encoded(SOURCE), masked=False, **WHISPER),
+    "whisper": whisper,
+}

@@ -1,0 +1,114 @@
+"""Vision towers, image-text pairs, and a vision-language model, of transformers."""
+
+from __future__ import annotations
+
+import torch
+import transformers as hf
+from exports.case import BATCH, SPREAD, VOCABULARY, Build, Case, case, tokens
+from exports.decoders import FEED_FORWARD, GROUPED, HEADS, HIDDEN, LAYERS, POSITIONS
+from torch import Tensor, nn
+
+IMAGE, PATCH = 16, 8
+PATCHES = (IMAGE // PATCH) ** 2
+TOWER = {
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": FEED_FORWARD,
+    "image_size": IMAGE,
+    "patch_size": PATCH,
+    "initializer_range": SPREAD,
+}
+TEXT = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 40,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 5,
+    "intermediate_size": 72,
+    "max_position_embeddings": POSITIONS,
+    "projection_dim": 24,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+
+def image() -> Tensor:
+    return torch.randn(BATCH, 3, IMAGE, IMAGE, generator=torch.Generator().manual_seed(4))
+
+
+def tower(model: str, config_name: str, output: str, **sizes: object) -> Build:
+    """Pixels to one output."""
+
+    def build(attention: str) -> Case:
+        torch.manual_seed(0)
+        config = getattr(hf, f"{config_name}Config")(**TOWER | sizes, attn_implementation=attention)
+        return case(spread(getattr(hf, model)(config).eval()), {"pixel_values": image()}, [output])
+
+    return build
+
+
+def text(model: str, config_name: str, output: str) -> Build:
+    def build(attention: str) -> Case:
+        torch.manual_seed(0)
+        config = getattr(hf, f"{config_name}Config")(**TEXT, attn_implementation=attention)
+        return case(spread(getattr(hf, model)(config).eval()), tokens(), [output])
+
+    return build
+
+
+def pair(name: str) -> Build:
+    """Image and text to their similarity."""
+
+    def build(attention: str) -> Case:
+        torch.manual_seed(0)
+        sizes = {"projection_dim": 24} if name == "CLIP" else {}
+        width = TEXT | {"hidden_size": HIDDEN, "num_attention_heads": HEADS} if name == "Siglip" else TEXT
+        config = getattr(hf, f"{name}Config")(
+            text_config=width, vision_config=TOWER | sizes, attn_implementation=attention, **sizes
+        )
+        inputs = tokens() | {"pixel_values": image()}
+        return case(spread(getattr(hf, f"{name}Model")(config).eval()), inputs, ["logits_per_image"])
+
+    return build
+
+
+def spread(model: nn.Module) -> nn.Module:
+    """Matrices as wide as every other architecture's: these towers start from much smaller ones."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter *= SPREAD / parameter.std().clamp(min=1e-3)
+    return model
+
+
+def llava(attention: str) -> Case:
+    """Pixels and a prompt with one image token for each patch."""
+    torch.manual_seed(0)
+    config = hf.LlavaConfig(
+        vision_config=hf.CLIPVisionConfig(**TOWER),
+        text_config=hf.LlamaConfig(**GROUPED),
+        image_token_index=VOCABULARY - 1,
+        attn_implementation=attention,
+    )
+    inputs = tokens(length=PATCHES + 5)
+    inputs["input_ids"] = inputs["input_ids"].clamp(max=VOCABULARY - 2)
+    inputs["input_ids"][:, 1 : 1 + PATCHES] = VOCABULARY - 1
+    inputs["pixel_values"] = image()
+    model = hf.LlavaForConditionalGeneration(config).eval()
+    return case(spread(model), inputs, ["logits"], use_cache=False)
+
+
+ARCHITECTURES: dict[str, Build] = {
+    "vit": tower("ViTModel", "ViT", "pooler_output"),
+    "vit_classifier": tower("ViTForImageClassification", "ViT", "logits", num_labels=3),
+    "deit": tower("DeiTForImageClassification", "DeiT", "logits", num_labels=3),
+    "dinov2": tower("Dinov2Model", "Dinov2", "last_hidden_state", mlp_ratio=2),
+    "clip_text": text("CLIPTextModelWithProjection", "CLIPText", "text_embeds"),
+    "clip_vision": tower("CLIPVisionModelWithProjection", "CLIPVision", "image_embeds", projection_dim=24),
+    "clip": pair("CLIP"),
+    "siglip_text": text("SiglipTextModel", "SiglipText", "pooler_output"),
+    "siglip_vision": tower("SiglipVisionModel", "SiglipVision", "pooler_output"),
+    "siglip": pair("Siglip"),
+    "llava": llava,
+}
