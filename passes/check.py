@@ -8,17 +8,15 @@ import numpy as np
 
 from spikec.ir import graph as graphs
 from spikec.ir.diagnostics import SpikecError
-from spikec.ir.inputs import Feed, describe, is_free, token_input
+from spikec.ir.inputs import Feed, doubled
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Program
-from spikec.ir.session import Session, reference_session
+from spikec.ir.session import reference_session
 from spikec.ir.weights import array
 
 UNSUPPORTED = {"float16", "bfloat16", "float64"}
 READERS = {"MatMul", "Gemm", "Gather"}
 CHUNK = 1 << 24
-SHORT = 8
-"""Tokens of the trial runs: whether a model runs at all does not depend on more."""
 
 
 @compiler_pass(after=["fold_constants"])
@@ -68,13 +66,7 @@ def _is_mask(values: np.ndarray) -> bool:
 @compiler_pass(after=["check_weights"])
 def check_runs(program: Program, *, original: Path, feeds: list[Feed]) -> None:
     session = reference_session(original, str(program.source))
-    inputs = describe(program.graph)
-    free = token_input(inputs) is not None and all(is_free(i, 1) for i in inputs)
-    if free and program.settings.get("sampled"):
-        _fit_length(program, session, feeds)
     feed = feeds[0]
-    if free:
-        feed = {name: value[:, :SHORT] for name, value in feed.items()}
     outputs = session.run(None, feed)
     if any(np.issubdtype(o.dtype, np.floating) and np.isnan(o).any() for o in outputs):
         raise SpikecError(
@@ -82,43 +74,11 @@ def check_runs(program: Program, *, original: Path, feeds: list[Feed]) -> None:
             where=str(program.source),
             fix="check the export against its framework",
         )
-    batched = {i.name for i in inputs if is_free(i, 0)}
-    if not batched:
+    twice = doubled(program.settings["inputs"], feed)
+    if twice is None:
         return
     try:
-        session.run(
-            None, {name: np.concatenate([v, v]) if name in batched else v for name, v in feed.items()}
-        )
+        session.run(None, twice)
     except SpikecError as error:
         text = f"the model itself does not run at twice the batch: {error.why}"
         program.tell("SPK301", program.source.name, text)
-
-
-def _fit_length(program: Program, session: Session, feeds: list[Feed]) -> None:
-    """Halves sampled feeds, in place, until the model takes them: it may know fewer positions. One that runs
-    at no length is left to the trial run's message."""
-    trial = list(feeds)
-    while True:
-        length = next(iter(trial[0].values())).shape[1]
-        try:
-            session.run(None, trial[0])
-            break
-        except SpikecError:
-            if length == 1:
-                return
-            trial = [_halved(feed) for feed in trial]
-    if length < next(iter(feeds[0].values())).shape[1]:
-        text = f"the model takes no longer inputs: calibrated on sequences of {length} tokens"
-        program.tell("SPK302", program.source.name, text)
-        feeds[:] = trial
-        program.settings["probe"] = feeds[0]
-
-
-def _halved(feed: Feed) -> Feed:
-    """Every second token, so that as large a share stays padding; positions count on from the first."""
-    return {
-        name: value[:, : value.shape[1] // 2]
-        if name == "position_ids"
-        else value[:, ::2][:, : value.shape[1] // 2]
-        for name, value in feed.items()
-    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +35,7 @@ class Compiled:
             )
         try:
             self.report: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-            self.inputs = [
-                ModelInput(i["name"], np.dtype(i["dtype"]), tuple(i["shape"])) for i in self.report["inputs"]
-            ]
+            self.inputs = [ModelInput.from_json(i) for i in self.report["inputs"]]
             self.outputs: list[str] = self.report["outputs"]
             self.vocabulary: int | None = self.report["vocabulary"]
         except (ValueError, KeyError, TypeError) as error:
@@ -95,30 +92,3 @@ def run(session: Session, feed: Feed) -> dict[str, np.ndarray]:
     """All outputs by name."""
     names = [o.name for o in session.get_outputs()]
     return dict(zip(names, session.run(names, feed), strict=True))
-
-
-def generate(
-    session: Session,
-    feed_tokens: Callable[[np.ndarray], Feed],
-    prompt: list[int],
-    count: int,
-    *,
-    end: int | None = None,
-    vocabulary: int | None = None,
-) -> Iterator[int]:
-    """Greedy continuation, token by token; the whole sequence is run again for each (no cache yet)."""
-    ids = list(prompt)
-    for _ in range(count):
-        logits = session.run(None, feed_tokens(np.array([ids])))[0]
-        if logits.ndim != 3 or logits.shape[-1] != (vocabulary or logits.shape[-1]):
-            raise SpikecError(
-                "cannot continue a text",
-                where=session.where,
-                why=f"its output {list(logits.shape)} is not over the vocabulary",
-                fix="measure it with spikec verify --npz",
-            )
-        token = int(np.argmax(logits[0, -1]))
-        if token == end:
-            return
-        ids.append(token)
-        yield token

@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import report
 from .ir import graph as graphs
-from .ir import pipeline, region
+from .ir import pipeline
 from .ir.diagnostics import SpikecError, reason
-from .ir.inputs import Feed, describe, feed_windows, fixed_tokens, token_input
+from .ir.inputs import Feed, describe, token_input, vocabulary_size
 from .ir.program import Program
 from .ir.weights import DataFile
 from .passes import unroll
 from .passes.methods import METHODS
 from .passes.normalise import NORMALISE
 from .passes.recognise import RECOGNISE
+from .sample import sample_feeds
 
 CLASSIFY = ("count_macs", "classify")
 FRONT = (*NORMALISE, *RECOGNISE, *CLASSIFY)
@@ -36,11 +35,8 @@ BACK = (
 )  # fmt: skip
 FILES = {"model.onnx", "model.unrolled.onnx", "ann.onnx", "weights.bin", "report.json", "tokenizer.json"}
 """What a compiled folder holds, and nothing else: only such a folder is overwritten."""
-RESHAPING = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Clip", "Flatten"}
-SAMPLED_LENGTH = 64
-SAMPLED_SHARES = (1, 1, 1, 1, 0.5, 0.1, 0.03, 0)
-"""How much of each sampled sequence is no padding: attention over few tokens averages less, values grow."""
 SAMPLED = "token ids sampled from the model's vocabulary (--data TEXT is better)"
+DRAWN = "inputs drawn at random (--npz FILE is better)"
 WEIGHTS = ("fp32", "int8")
 TIMESTEPS = range(2, 17)
 
@@ -99,13 +95,16 @@ def compile_model(
     target = check_target(out)
     program = model if isinstance(model, Program) else Program.load(model)
     method = METHODS[settings.method]
+    inputs = describe(program.graph)
     program.settings |= {
+        "inputs": inputs,
         "method": method,
         "timesteps": settings.timesteps or method.timesteps,
         "function_bits": method.function_bits,
         "weights": settings.weights,
-        "vocabulary": vocabulary_size(program),
-        "calibration": calibration or (f"{len(feeds)} given inputs" if feeds else SAMPLED),
+        "vocabulary": vocabulary_size(inputs),
+        "calibration": calibration
+        or (f"{len(feeds)} given inputs" if feeds else SAMPLED if token_input(inputs) else DRAWN),
     }
     try:
         stage = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=_existing(target)))
@@ -143,7 +142,7 @@ def _compile(
     graphs.save(program.graph, original, data)
     refused: SpikecError | None = None
     try:
-        feeds = feeds or sample_feeds(program, settings.seed)
+        feeds = feeds or sample_feeds(program, original, settings.seed)
         program.settings |= {"original": original, "probe": feeds[0]}
     except SpikecError as error:
         refused = error  # told only once there is something to convert
@@ -172,37 +171,6 @@ def _compile(
 
 def _file(execution: str) -> str:
     return "model.onnx" if execution == "packed" else f"model.{execution}.onnx"
-
-
-def sample_feeds(program: Program, seed: int) -> list[Feed]:
-    """Calibration inputs without data: token ids drawn from the embedding table's rows."""
-    inputs, vocabulary = describe(program.graph), program.settings["vocabulary"]
-    if vocabulary is None and token_input(inputs) is not None:
-        raise SpikecError(
-            "cannot tell how many tokens the model knows",
-            where=str(program.source),
-            why=f"no table is looked up by {token_input(inputs)!r}",
-            fix="give calibration inputs with --data TEXT or --npz FILE",
-        )
-    batch, length = fixed_tokens(inputs)
-    shape = (len(SAMPLED_SHARES) * (batch or 1), length or SAMPLED_LENGTH)
-    feeds = feed_windows(inputs, np.random.default_rng(seed).integers(0, vocabulary or 1, shape))
-    program.settings["sampled"] = True  # check_runs may halve their length
-    for feed, share in zip(feeds, SAMPLED_SHARES, strict=True):
-        if "attention_mask" in feed:
-            feed["attention_mask"][:, max(1, int(share * shape[1])) :] = 0
-    return feeds
-
-
-def vocabulary_size(program: Program) -> int | None:
-    """Rows of the table that the token input looks up, if need be after a cast or a reshape."""
-    name = token_input(describe(program.graph))
-    ids = next((t for t in program.graph.inputs if t.name == name), None)
-    for tensor in region.descendants(ids, 4, RESHAPING) if ids is not None else ():
-        for node in tensor.outputs:
-            if node.op == "Gather" and node.inputs[1] is tensor and len(node.inputs[0].shape or ()) == 2:
-                return int(node.inputs[0].shape[0])
-    return None
 
 
 def check_convertible(program: Program) -> None:

@@ -9,9 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from . import text
-from .compile import vocabulary_size
 from .ir.diagnostics import SpikecError, reason
-from .ir.inputs import Feed, ModelInput, describe, feed_arrays, feed_windows, fixed_tokens
+from .ir.inputs import (
+    Feed,
+    ModelInput,
+    describe,
+    feed_arrays,
+    feed_windows,
+    fixed_tokens,
+    vocabulary_size,
+)
 from .ir.program import Program
 
 
@@ -35,7 +42,7 @@ def calibration_feeds(
     """Calibration inputs, or None to let the compiler sample its own. A tokenizer must fit in any case."""
     inputs = describe(program.graph)
     if tokenizer is not None:
-        text.check_vocabulary(text.load_tokenizer(tokenizer), vocabulary_size(program), str(tokenizer))
+        text.check_vocabulary(text.load_tokenizer(tokenizer), vocabulary_size(inputs), str(tokenizer))
     if npz is not None:
         return [read_arrays(inputs, npz)]
     return token_feeds(inputs, data, tokenizer, tokens, context) if data is not None else None

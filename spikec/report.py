@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 from . import __version__
-from .ir.inputs import describe
 from .ir.program import Program
 from .passes.classify import coverage
 
@@ -27,9 +26,7 @@ def as_json(program: Program) -> dict[str, Any]:
         "function_bits": settings["function_bits"],
         "weights": settings["weights"],
         "calibration": settings["calibration"],
-        "inputs": [
-            {"name": i.name, "dtype": str(i.dtype), "shape": list(i.shape)} for i in describe(program.graph)
-        ],
+        "inputs": [i.as_json() for i in settings["inputs"]],
         "outputs": [o.name for o in program.graph.outputs],
         "vocabulary": settings.get("vocabulary"),
         "found": found(program),

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from .ir.diagnostics import SpikecError, reason
-from .ir.inputs import feed_tokens, fixed_tokens
+from .ir.inputs import fixed_tokens
 from .ir.session import Session
-from .runtime.session import Compiled, generate
+from .runtime.generate import generate
+from .runtime.session import Compiled
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 """What decoding gives for the bytes of a character whose last token is still to come."""
@@ -95,8 +95,8 @@ def continuation(
             fix="export it with a free length",
         )
     shown = ""
-    feed, stop = partial(feed_tokens, compiled.inputs), end_token(tokenizer)
-    for token in generate(session, feed, ids, count, end=stop, vocabulary=compiled.vocabulary):
+    stop, vocabulary = end_token(tokenizer), compiled.vocabulary
+    for token in generate(session, compiled.inputs, ids, count, end=stop, vocabulary=vocabulary):
         ids.append(token)
         known = tokenizer.decode(ids).rstrip(UNFINISHED)
         if known.startswith(shown):

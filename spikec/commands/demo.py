@@ -28,10 +28,11 @@ def run(args: argparse.Namespace) -> int:
     from .. import report, text
     from ..compile import Settings, compile_model
     from ..data import token_feeds
-    from ..ir.inputs import describe, feed_tokens
+    from ..ir.inputs import describe
     from ..ir.program import Program
     from ..progress import Progress
-    from ..runtime.session import Compiled, generate
+    from ..runtime.generate import generate
+    from ..runtime.session import Compiled
     from ..verify import as_text, verify
 
     story = story_folder()
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     for label, which in (("ANN", "ann"), ("SNN", "packed")):
         more = generate(
             compiled.session(which),
-            lambda batch: feed_tokens(compiled.inputs, batch),
+            compiled.inputs,
             ids,
             args.max_tokens,
             end=text.end_token(tokenizer),

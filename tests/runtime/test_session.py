@@ -18,7 +18,8 @@ from spikec.custom_ops.train import total
 from spikec.ir.diagnostics import SpikecError
 from spikec.ir.inputs import Feed, feed_tokens
 from spikec.runtime import library
-from spikec.runtime.session import FILES, Compiled, generate, run
+from spikec.runtime.generate import generate
+from spikec.runtime.session import FILES, Compiled, run
 
 BITS = 8
 KINDS = sorted(models.MAKERS)
@@ -148,16 +149,16 @@ def test_generation_is_greedy_and_stops(folder: Folder) -> None:
     def feed_of(ids: np.ndarray) -> Feed:
         return feed_tokens(compiled.inputs, ids)
 
-    tokens = list(generate(session, feed_of, [3, 1, 4], 4))
+    tokens = list(generate(session, compiled.inputs, [3, 1, 4], 4))
     ids = [3, 1, 4]
     for token in tokens:
         assert token == int(session.run(None, feed_of(np.array([ids])))[0][0, -1].argmax())
         ids.append(token)
     assert len(tokens) == 4
     until = tokens.index(tokens[2])
-    assert list(generate(session, feed_of, [3, 1, 4], 4, end=tokens[2])) == tokens[:until]
+    assert list(generate(session, compiled.inputs, [3, 1, 4], 4, end=tokens[2])) == tokens[:until]
     with pytest.raises(SpikecError, match="cannot continue a text"):
-        next(generate(session, feed_of, [3], 1, vocabulary=models.VOCABULARY + 1))
+        next(generate(session, compiled.inputs, [3], 1, vocabulary=models.VOCABULARY + 1))
 
 
 # What is missing or wrong

@@ -244,11 +244,13 @@ def test_layers_without_a_transformer(refused: Refused, tmp_path: Path, text: st
     assert "nothing to convert" in line and "attention" in line and "Relu" in line
 
 
-def test_not_fed_by_tokens(refused: Refused, tmp_path: Path) -> None:
+def test_no_inputs_found(refused: Refused, tmp_path: Path) -> None:
     model = parser.parse_model(
-        HEADER + "g (float[N, 8] x) => (float[N, 8] y) <float[8] gain = {1, 1, 1, 1, 1, 1, 1, 1}> "
-        "{ n = LayerNormalization (x, gain) h = MatMul (n, w) r = Relu (h) y = MatMul (r, w) }"
+        HEADER + "g (float[N, 8] x) => (float[N, M, 8] y) "
+        "<float[8] gain = {1, 1, 1, 1, 1, 1, 1, 1}, int64[3] of_eleven = {-1, 11, 8}> "
+        "{ n = LayerNormalization (x, gain) h = MatMul (n, w) y = Reshape (h, of_eleven) }"
     )
     model.graph.initializer.append(numpy_helper.from_array(np.eye(8, dtype=np.float32), "w"))
     onnx.save(model, tmp_path / "mlp.onnx")
-    assert "--npz" in refused("compile", "mlp.onnx")
+    line = refused("compile", "mlp.onnx")
+    assert "found no inputs" in line and "x float32['N', 8]" in line and "--npz" in line

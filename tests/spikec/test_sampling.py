@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import models
 import numpy as np
+import onnx
 import pytest
 
 from spikec.compile import Settings, compile_model
@@ -20,6 +22,20 @@ def test_few_positions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest:
     assert {v.shape for v in program.settings["probe"].values()} == {(1, length)}
     notes = [d.text for d in program.diagnostics if f"sequences of {length} tokens" in d.text]
     assert len(notes) == (length < 64)
+
+
+def test_inputs_that_are_no_tokens(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (float[N, 8] x) => (float[N, 8] y) '
+        "<float[8] gain = {1, 1, 1, 1, 1, 1, 1, 1}> "
+        "{ n = LayerNormalization (x, gain) h = MatMul (n, w) r = Relu (h) y = MatMul (r, w) }"
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.eye(8, dtype=np.float32), "w"))
+    onnx.save(model, tmp_path / "mlp.onnx")
+    program = compile_model(tmp_path / "mlp.onnx", tmp_path / "out", Settings(timesteps=8))
+    assert program.settings["probe"]["x"].shape == (1, 8)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert "drawn at random" in report["calibration"] and report["coverage"]["nodes"]["spiking"] == 3
 
 
 def test_data_too_long_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
