@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -157,6 +158,10 @@ def _compile(
     watchers = watchers if feeds else watchers[:1]
     pipeline.run(program, (*NORMALISE, "check_precision", "check_weights"), options, watchers)
     graphs.save(program.graph, ann, data)
+    if feeds is None:  # perhaps for types that ONNX Runtime has no kernels for: they are gone now
+        with contextlib.suppress(SpikecError):
+            feeds, refused = sample_feeds(program, ann, settings.seed), None
+            options |= {"original": ann, "feeds": feeds}
     pipeline.run(program, (*RECOGNISE, *CLASSIFY), options, watchers)
     check_convertible(program)
     if refused is not None:

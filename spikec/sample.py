@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 from .ir import graph as graphs
 from .ir import roles as of
 from .ir.diagnostics import SpikecError
-from .ir.inputs import Feed, ModelInput, describe, plain_value
+from .ir.inputs import Feed, ModelInput, plain_value
 from .ir.program import Program
 from .ir.session import Session, reference_session
 from .ir.sizes import Sizes, fixed, word
@@ -29,10 +29,10 @@ TRIALS = 64
 MOST_MARKS = 4096
 
 
-def sample_feeds(program: Program, original: Path, seed: int) -> list[Feed]:
-    """Calibration inputs without data, such as the model at `original` runs on."""
-    inputs = describe(program.graph)
-    session = reference_session(original, str(program.source))
+def sample_feeds(program: Program, model: Path, seed: int) -> list[Feed]:
+    """Calibration inputs without data, such as the model (the original, or as normalised) runs on."""
+    inputs = program.settings["inputs"]
+    session = reference_session(model, str(program.source))
     sampler = Sampler(program.graph, inputs, session, seed)
     feeds = sampler.feeds()
     free = any(i.role.kind == of.TOKENS and not fixed(i.shape[-1]) for i in inputs)

@@ -248,7 +248,7 @@ def test_no_inputs_found(refused: Refused, tmp_path: Path) -> None:
     model = parser.parse_model(
         HEADER + "g (float[N, 8] x) => (float[N, M, 8] y) "
         "<float[8] gain = {1, 1, 1, 1, 1, 1, 1, 1}, int64[3] of_eleven = {-1, 11, 8}> "
-        "{ n = LayerNormalization (x, gain) h = MatMul (n, w) y = Reshape (h, of_eleven) }"
+        "{ n = LayerNormalization (x, gain) h = MatMul (n, w) r = Relu (h) y = Reshape (r, of_eleven) }"
     )
     model.graph.initializer.append(numpy_helper.from_array(np.eye(8, dtype=np.float32), "w"))
     onnx.save(model, tmp_path / "mlp.onnx")
