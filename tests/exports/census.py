@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 TANH_GELUS = {"NewGELUActivation", "FastGELUActivation", "AccurateGELUActivation", "BloomGelu"}
 LAYERNORMS = {"CohereLayerNorm", "DebertaLayerNorm"}
-INSIDE = re.compile(r"\.(layers|layer|h|block|blocks|albert_layers)\.\d+\.|\.attention_block\.")
+INSIDE = re.compile(r"\.(layers|layer|h|block|blocks|albert_layers)\.\d+\.(?!downsample)|\.attention_block\.")
 """Where in the module tree a transformer block's weights are."""
 PRODUCTS = {"linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "conv1d", "conv2d", "__matmul__", "einsum"}
 """Also the names as torch functions, which share them with the methods."""
@@ -138,6 +138,9 @@ def watching(census: Census, module: nn.Module) -> Iterator[None]:
     for part in module.modules():
         if kind_of(part) or "RotaryEmbedding" in type(part).__name__:
             handles += [part.register_forward_pre_hook(enter), part.register_forward_hook(leave)]
+
+        if type(part).__name__ == "GptOssExperts":  # whose gate is spelled out
+            handles.append(part.register_forward_hook(lambda *_: census.add(quick_gelu=1)))
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
         def rotate(*args: Any, **kwargs: Any) -> Any:

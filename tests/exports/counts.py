@@ -107,6 +107,8 @@ ENCODERS = {
     "mpnet": BERT_BODY + MLM_HEAD,
     # v1: fused query, key and value. v3: separate, and the norm of the relative embeddings.
     "deberta": BERT_BODY - LAYERS * 2 * LINEAR + LAYERS * DEBERTA_SCORES + MLM_HEAD,
+    # No norm before the first attention; GELU on half of a fused up projection.
+    "modernbert": LAYERNORM + LAYERS * (2 * LAYERNORM + FUSED + ROPE + PLAIN + ERF) + MLM_HEAD,
     "deberta_v3": BERT_BODY + LAYERS * DEBERTA_SCORES + LAYERNORM + MLM_HEAD,
 }
 
@@ -119,12 +121,16 @@ BART_DECODER = LAYERNORM + LAYERS * (3 * LAYERNORM + 2 * SEPARATE + PLAIN + ERF)
 WHISPER_ENCODER = 2 * (OTHER + ERF) + BART_ENCODER  # two convolutions
 WHISPER_DECODER = BART_DECODER + OTHER
 
+CACHED = LAYERS * 2 * LINEAR  # keys and values of cross-attention come from the cache
+
 SEQ2SEQ = {
     "t5": T5_ENCODER + T5_DECODER,
     "t5_encoder": T5_ENCODER,
     "t5_decoder": T5_DECODER,
+    "t5_decoder_past": T5_DECODER - CACHED,
     "t5_gated": T5_ENCODER + T5_DECODER + 2 * T5_GATES,
     "bart": BART_ENCODER + BART_DECODER + OTHER,
+    "bart_decoder_past": BART_DECODER + OTHER - CACHED,
     "marian": BART_ENCODER + BART_DECODER - 2 * LAYERNORM + 2 * LAYERS * (SILU - ERF) + OTHER,
     "pegasus": BART_ENCODER + BART_DECODER + 2 * LAYERS * (RELU - ERF) + OTHER,
     "whisper_encoder": WHISPER_ENCODER,
@@ -149,6 +155,8 @@ VISION = {
     "vit_classifier": OTHER + LAYERS * VIT_LAYER + LAYERNORM + OTHER,
     "deit": OTHER + LAYERS * VIT_LAYER + LAYERNORM + OTHER,
     "dinov2": OTHER + LAYERS * VIT_LAYER + LAYERNORM,
+    # Three layers; between the stages a norm and the product that merges patches.
+    "swin": OTHER + LAYERNORM + 3 * VIT_LAYER + LAYERNORM + OTHER + LAYERNORM,
     "clip_text": CLIP_TEXT,
     "clip_vision": CLIP_VISION,
     "clip": CLIP_TEXT + CLIP_VISION + SIMILARITY,
@@ -182,6 +190,8 @@ MIXTURES = {
     "mixtral_routed": ONE_BY_ONE,
     "mixtral_stacked": AT_ONCE,
     "qwen2_moe": ONE_BY_ONE + LAYERS * (GATED + SILU + LINEAR),  # shared expert and its gate
+    # Gated by clamp(x) * sigmoid(1.702 * clamp(x)); softmax with a learned sink.
+    "gpt_oss": AT_ONCE + LAYERS * (QUICK - SILU),
     "qwen3_moe": AT_ONCE + LAYERS * 2 * RMSNORM,
 }
 

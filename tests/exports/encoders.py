@@ -44,4 +44,7 @@ ARCHITECTURES: dict[str, Build] = {
     "mpnet": encoder("MPNetForMaskedLM", "MPNet", ["logits"]),
     "deberta": encoder("DebertaForMaskedLM", "Deberta", ["logits"], **DEBERTA),
     "deberta_v3": encoder("DebertaV2ForMaskedLM", "DebertaV2", ["logits"], **DEBERTA_V3),
+    "modernbert": encoder(
+        "ModernBertForMaskedLM", "ModernBert", ["logits"], local_attention=4, global_attn_every_n_layers=2
+    ),
 }

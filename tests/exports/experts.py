@@ -76,4 +76,5 @@ ARCHITECTURES: dict[str, Build] = {
     "mixtral_stacked": mixture("Mixtral", "stacked", **MIXTRAL),
     "qwen2_moe": mixture("Qwen2Moe", "dense", **QWEN, shared_expert_intermediate_size=64),
     "qwen3_moe": mixture("Qwen3Moe", "stacked", **QWEN, head_dim=16, norm_topk_prob=True),
+    "gpt_oss": mixture("GptOss", "batched_mm", **MIXTRAL, head_dim=16, sliding_window=4),
 }

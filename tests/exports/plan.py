@@ -19,10 +19,12 @@ class Model:
     dtype: str = "fp32"
     static: bool = False
     past: bool = False
+    tool: str = ""
 
     @property
     def name(self) -> str:
         flags = [self.dtype] * (self.dtype != "fp32") + ["static"] * self.static + ["past"] * self.past
+        flags += [self.tool] * bool(self.tool)
         return "-".join([self.architecture, f"{self.exporter}{self.opset}", self.attention, *flags])
 
 
@@ -40,7 +42,7 @@ def core() -> list[Model]:
     return models
 
 
-WITHOUT_SDPA = {"gemma2", "gptj", "bloom", "mpt", "gpt_neo", "mpnet", "deberta", "deberta_v3", "t5"}
+WITHOUT_SDPA = {"gemma2", "gptj", "bloom", "mpt", "gpt_neo", "mpnet", "deberta", "deberta_v3", "gpt_oss"}
 """transformers refuses torch's fused attention for these."""
 
 
@@ -59,7 +61,25 @@ def others(names: list[str]) -> list[Model]:
     return list(dict.fromkeys(models))
 
 
+def optimised() -> list[Model]:
+    """A handful after the tools people run on an export."""
+    made = []
+    for tool in ("slim", "ort", "session"):
+        made += [
+            Model("bert", "optimum", OPTIMUM, "sdpa", tool=tool),
+            Model("gpt2", "optimum", OPTIMUM, past=True, tool=tool),
+            Model("llama", "optimum", OPTIMUM, "sdpa", past=True, tool=tool),
+            Model("opt", "legacy", 14, tool=tool),
+            Model("bert", "legacy", 17, dtype="fp16", tool=tool),
+            Model("clip_vision", "legacy", 17, tool=tool),
+            Model("t5", "legacy", 13, tool=tool),
+            Model("qwen3", "dynamo", 18, tool=tool),
+        ]
+    names = ("gpt2", "bert", "opt", "llama", "qwen3", "vit")
+    return made + [Model(name, "dynamo", 18, "sdpa", tool="onnxscript") for name in names]
+
+
 def models(architectures: list[str]) -> list[Model]:
     """Everything that is planned, without repeats."""
     rest = [name for name in architectures if name not in CORE]
-    return list(dict.fromkeys(core() + others(rest)))
+    return list(dict.fromkeys(core() + others(rest) + optimised()))

@@ -9,6 +9,7 @@ import transformers as hf
 from exports.case import BATCH, SPREAD, VOCABULARY, Build, Case, Plain, axes_of, case, tokens
 from exports.decoders import COMMON, FEED_FORWARD, HEADS, HIDDEN, LAYERS, POSITIONS
 from torch import Tensor, nn
+from transformers import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
 MELS, FRAMES, SOURCE = 16, 40, 20
@@ -47,7 +48,10 @@ WHISPER = BART | {
 
 
 class Decoder(nn.Module):
-    """Token ids and the encoder's output (and mask) to logits."""
+    """Token ids and the encoder's output (and mask) to logits.
+
+    The decoder is given a mask of ones, without which transformers looks for packed sequences by `diff`.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -56,7 +60,50 @@ class Decoder(nn.Module):
     def forward(self, ids: Tensor, hidden: Tensor, mask: Tensor | None = None) -> tuple[Tensor]:
         extra = {} if mask is None else {"attention_mask": mask}
         output = BaseModelOutput(last_hidden_state=hidden)
-        return (self.model(decoder_input_ids=ids, encoder_outputs=output, use_cache=False, **extra).logits,)
+        ones = torch.ones_like(ids)
+        result = self.model(
+            decoder_input_ids=ids,
+            decoder_attention_mask=ones,
+            encoder_outputs=output,
+            use_cache=False,
+            **extra,
+        )
+        return (result.logits,)
+
+
+class Listener(nn.Module):
+    """Sound and token ids to logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor]:
+        sound, ids = tensors
+        ones = torch.ones_like(ids)
+        result = self.model(sound, decoder_input_ids=ids, decoder_attention_mask=ones, use_cache=False)
+        return (result.logits,)
+
+
+class CachedDecoder(nn.Module):
+    """One step of generation: the past of self-attention grows, that of cross-attention stays."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ids, hidden, mask, past = tensors[0], tensors[1], tensors[2], tensors[3:]
+        cache = EncoderDecoderCache([past[i : i + 4] for i in range(0, len(past), 4)])
+        result = self.model(
+            decoder_input_ids=ids,
+            encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        layers = result.past_key_values.self_attention_cache.layers
+        return (result.logits, *(tensor for layer in layers for tensor in (layer.keys, layer.values)))
 
 
 def made(
@@ -104,6 +151,32 @@ def decoder(name: str, hidden: Callable[[], Tensor], masked: bool, **sizes: obje
     return build
 
 
+def decoder_with_past(name: str, heads: int, head_dim: int, **sizes: object) -> Build:
+    """Token ids, the encoder's output and mask, and `past.layer.{self,cross}.{key,value}`."""
+
+    def build(attention: str) -> Case:
+        generator = torch.Generator().manual_seed(5)
+        mask = tokens()["attention_mask"]
+        inputs = {
+            "decoder_input_ids": target(1),
+            "encoder_hidden_states": encoded(mask.shape[1]),
+            "encoder_attention_mask": mask,
+        }
+        axes = {name: {0: "batch", 1: "sequence"} for name in inputs}
+        axes["decoder_input_ids"] = {0: "batch"}
+        outputs = ["logits"]
+        for layer in range(LAYERS):
+            for kind, length, axis in (("self", 4, "past_sequence"), ("cross", mask.shape[1], "sequence")):
+                for part in ("key", "value"):
+                    past = f"past.{layer}.{kind}.{part}"
+                    inputs[past] = torch.randn(BATCH, heads, length, head_dim, generator=generator)
+                    axes[past] = {0: "batch", 2: axis}
+            outputs += [f"present.{layer}.self.key", f"present.{layer}.self.value"]
+        return Case(CachedDecoder(made(name, sizes, attention)), inputs, axes, outputs)
+
+    return build
+
+
 def encoded(length: int) -> Tensor:
     return torch.randn(BATCH, length, HIDDEN, generator=torch.Generator().manual_seed(3))
 
@@ -119,15 +192,17 @@ def whisper_encoder(attention: str) -> Case:
 
 def whisper(attention: str) -> Case:
     inputs = {"input_features": sound(), "decoder_input_ids": target()}
-    return case(made("Whisper", WHISPER, attention), inputs, ["logits"], use_cache=False)
+    return Case(Listener(made("Whisper", WHISPER, attention)), inputs, axes_of(inputs), ["logits"])
 
 
 ARCHITECTURES: dict[str, Build] = {
     "t5": whole("T5", **T5),
     "t5_encoder": t5_encoder,
     "t5_decoder": decoder("T5", lambda: encoded(7), masked=True, **T5),
+    "t5_decoder_past": decoder_with_past("T5", HEADS, 16, **T5),
     "t5_gated": whole("T5", **T5, feed_forward_proj="gated-gelu"),
     "bart": whole("Bart", **BART),
+    "bart_decoder_past": decoder_with_past("Bart", HEADS, HIDDEN // HEADS, **BART),
     "marian": whole("Marian", "MTModel", **BART, activation_function="swish"),
     "pegasus": whole("Pegasus", **BART, activation_function="relu"),
     "whisper_encoder": whisper_encoder,

@@ -33,6 +33,18 @@ TEXT = {
 }
 
 
+SWIN = {
+    "image_size": IMAGE,
+    "patch_size": 4,
+    "embed_dim": 24,
+    "depths": [2, 1],
+    "num_heads": [2, 4],
+    "window_size": 2,
+    "initializer_range": SPREAD,
+}
+"""Two stages, the second of half the patches: its first layer of windows is shifted in the first stage."""
+
+
 def image() -> Tensor:
     return torch.randn(BATCH, 3, IMAGE, IMAGE, generator=torch.Generator().manual_seed(4))
 
@@ -99,6 +111,12 @@ def llava(attention: str) -> Case:
     return case(spread(model), inputs, ["logits"], use_cache=False)
 
 
+def swin(attention: str) -> Case:
+    torch.manual_seed(0)
+    model = hf.SwinModel(hf.SwinConfig(**SWIN, attn_implementation=attention)).eval()
+    return case(spread(model), {"pixel_values": image()}, ["last_hidden_state"])
+
+
 ARCHITECTURES: dict[str, Build] = {
     "vit": tower("ViTModel", "ViT", "pooler_output"),
     "vit_classifier": tower("ViTForImageClassification", "ViT", "logits", num_labels=3),
@@ -111,4 +129,5 @@ ARCHITECTURES: dict[str, Build] = {
     "siglip_vision": tower("SiglipVisionModel", "SiglipVision", "pooler_output"),
     "siglip": pair("Siglip"),
     "llava": llava,
+    "swin": swin,
 }
