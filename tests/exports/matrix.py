@@ -27,7 +27,7 @@ def expected(name: str) -> dict[str, int]:
 
 def recognised(name: str) -> dict[str, int]:
     """What `spikec inspect` does find, of the same kinds."""
-    from spikec.compile import RECOGNISE
+    from spikec.compile import FRONT
     from spikec.ir import pipeline
     from spikec.ir.program import Program
     from spikec.passes.methods import METHODS
@@ -38,6 +38,6 @@ def recognised(name: str) -> dict[str, int]:
         onnx.save(load(name), path)
         program = Program.load(path)
         program.settings["method"] = METHODS["las"]
-        pipeline.run(program, RECOGNISE, {})
+        pipeline.run(program, FRONT, {})
     counts = found(program)
     return {kind: counts[kind] for kind in expected(name)}
