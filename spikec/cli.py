@@ -15,17 +15,29 @@ COMMANDS = {
     "run": "greedy text from a compiled model",
     "verify": "how close the spiking model is to the original, on your data",
     "inspect": "what is in a model and what can spike",
-    "explain": "what became of each node of a compiled model, and why",
+    "explain": "what becomes of each node of a model, and why; what a diagnostic code means",
     "doctor": "versions, native library, and what would fall back",
     "demo": "compile and run the bundled story model",
 }
 INTERNAL_ERROR = 70
+EXIT_CODES = {
+    0: "done",
+    1: "a mistake in a file or an option, told in one line",
+    2: "a command line that cannot be read",
+    3: "--strict: something in scope was not converted",
+    4: "an accuracy budget was missed (kept for a command to come)",
+    5: "a construct that a target cannot hold (kept for a command to come)",
+    INTERNAL_ERROR: "a bug in spikec",
+}
 
 
 def parser(chosen: str | None) -> argparse.ArgumentParser:
     """Only the chosen command's module is imported, so that --version and --help answer at once."""
     top = argparse.ArgumentParser(
-        prog="spikec", description="Compiles an LLM exported to ONNX into a spiking LLM in ONNX."
+        prog="spikec",
+        description="Compiles an LLM exported to ONNX into a spiking LLM in ONNX.",
+        epilog="exit codes:\n" + "\n".join(f"  {code:<4}{text}" for code, text in EXIT_CODES.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"spikec {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -44,7 +56,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 user error, 2 usage, 70 internal error."""
+    """Runs one command; its exit code is one of EXIT_CODES, or 130 when interrupted."""
     argv = sys.argv[1:] if argv is None else argv
     chosen = next((word for word in argv if not word.startswith("-")), None)
     args = parser(chosen).parse_args(argv)
@@ -54,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(args.run(args) or 0)
     except SpikecError as error:
-        print(f"spikec: error: {error}", file=sys.stderr)
+        print("\n  ".join([f"spikec: error: {error}", *error.details]), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("spikec: interrupted", file=sys.stderr)

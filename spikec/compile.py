@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import report
+from . import report, scope
 from .ir import graph as graphs
 from .ir import pipeline
 from .ir.diagnostics import SpikecError, reason
@@ -27,7 +27,7 @@ from .passes.normalise import NORMALISE
 from .passes.recognise import RECOGNISE
 from .sample import sample_feeds
 
-CLASSIFY = ("count_macs", "classify")
+CLASSIFY = ("count_macs", "classify", "describe")
 FRONT = (*NORMALISE, *RECOGNISE, *CLASSIFY)
 """All that is needed to tell what is in a model; it reads no weights but small ones and runs nothing."""
 BACK = (
@@ -44,12 +44,14 @@ TIMESTEPS = range(2, 17)
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user may choose. `timesteps` None means the method's own."""
+    """What the user may choose. `timesteps` None means the method's own; `strict` refuses a model of which
+    anything in scope would not be converted."""
 
     method: str = "las"
     timesteps: int | None = None
     weights: str = "fp32"
     seed: int = 0
+    strict: bool = False
 
     def check(self) -> None:
         """Raises SpikecError for a value outside what spikec does."""
@@ -164,9 +166,13 @@ def _compile(
             options |= {"original": ann, "feeds": feeds}
     pipeline.run(program, (*RECOGNISE, *CLASSIFY), options, watchers)
     check_convertible(program)
+    if settings.strict:
+        scope.check(program)
     if refused is not None:
         raise refused
     pipeline.run(program, ("check_runs", *BACK), options, watchers)
+    if settings.strict:
+        scope.check(program)  # again: a rewrite may have been refused
     original.unlink()
     for name in unroll.EXECUTIONS:
         unroll.set_execution(program.graph, name)

@@ -6,9 +6,11 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from . import __version__
+from . import __version__, scope
 from .ir.program import Program
 from .passes.classify import coverage
+from .passes.recognise import RECOGNISE
+from .screen import coverage_table
 
 SCHEMA = 1
 
@@ -31,12 +33,14 @@ def as_json(program: Program) -> dict[str, Any]:
         "vocabulary": settings.get("vocabulary"),
         "found": found(program),
         "coverage": coverage(program),
-        "blocks": 1 + max((f.block for f in program.findings), default=-1),
+        "misses": scope.as_json(scope.misses(program)),
+        "blocks": layers(program),
         "block_outputs": block_outputs(program),
         "sites": {
             name: {**asdict(program.thresholds[name]), **site.summary()}
             for name, site in program.statistics["sites"].items()
         },
+        "findings": program.statistics["findings"],
         "decisions": [asdict(d) for d in program.decisions.values()],
         "certificates": [{**asdict(c), "holds": c.holds} for c in program.certificates],
         "diagnostics": [{**asdict(d), "severity": d.severity} for d in program.diagnostics],
@@ -48,8 +52,15 @@ def costs(program: Program) -> dict[str, Any]:
     return {
         "seconds": program.settings["seconds"],
         "peak_mb": program.settings["peak_mb"],
+        "recognition": recognition(program),
         "passes": program.timings,
     }
+
+
+def recognition(program: Program) -> dict[str, float]:
+    """Seconds of the recognising passes, and their share of the whole compile."""
+    seconds = sum(step["seconds"] for step in program.timings if step["pass"] in RECOGNISE)
+    return {"seconds": round(seconds, 3), "share": round(seconds / (program.settings["seconds"] or 1), 4)}
 
 
 FOUND = (
@@ -65,24 +76,28 @@ def found(program: Program) -> dict[str, int]:
     return {kind: counts.pop(kind, 0) for kind in FOUND} | dict(sorted(counts.items()))
 
 
+def layers(program: Program) -> int:
+    """How many blocks the model has."""
+    return 1 + max((f.block for f in program.findings), default=-1)
+
+
 def as_text(program: Program, out: str) -> str:
-    """The summary after a compile, at most fifteen lines."""
+    """The summary after a compile, at most about fifteen lines."""
     settings, cover = program.settings, coverage(program)
-    total = sum(cover["macs"].values()) or 1
-    dense = cover["dense_macs_in_blocks"]
-    share = "of MACs at 128 tokens" if not cover["nodes_of_unknown_macs"] else "of the MACs known"
+    dense, recognised = cover["dense_macs_in_blocks"], recognition(program)
+    missed = len(scope.misses(program))
     lines = [
         f"{program.source.name} -> {out}/  (method {settings['method'].name}, T = {settings['timesteps']}, "
         f"{settings['weights']} weights, calibrated on {settings['calibration']})",
         "recognised  " + ", ".join(f"{n} {kind}" for kind, n in found(program).items() if n),
-        *(
-            f"{verdict:<10}  {nodes:>5} nodes  {100 * cover['macs'][verdict] / total:6.2f} % {share}"
-            for verdict, nodes in cover["nodes"].items()
-        ),
+        *coverage_table(cover),
         f"{'unknown' if dense is None else dense} dense MACs left inside blocks; "
-        f"{sum(c.holds for c in program.certificates)} of {len(program.certificates)} rewrites certified",
+        f"{sum(c.holds for c in program.certificates)} of {len(program.certificates)} rewrites certified; "
+        + (f"{missed} in scope not converted" if missed else "everything in scope converted"),
         *(str(d) for d in program.diagnostics[:4]),
-        f"{settings['seconds']} s, peak memory {settings['peak_mb']} MB. "
+        *([f"and {len(program.diagnostics) - 4} more remarks"] if len(program.diagnostics) > 4 else []),
+        f"{settings['seconds']} s, of which recognition {recognised['seconds']:.2f} s "
+        f"({100 * recognised['share']:.1f} %); peak memory {settings['peak_mb']} MB. "
         f"Next: spikec verify {out} --data TEXT; spikec explain {out}",
     ]
     return "\n".join(lines)

@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=int, default=512, help="tokens a calibration window")
     parser.add_argument("--seed", type=int, default=0, help="of the sampled calibration tokens")
     parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="write nothing and exit 3 when anything in scope would not be converted",
+    )
+    parser.add_argument(
         "--check-passes",
         action="store_true",
         help="run the graph after every pass, against the original (slow)",
@@ -62,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from ..ir.program import Program
     from ..progress import Progress
 
-    settings = Settings(args.method, args.timesteps, args.weights, seed=args.seed)
+    settings = Settings(args.method, args.timesteps, args.weights, seed=args.seed, strict=args.strict)
     settings.check()
     check_target(args.out)
     program = Program.load(args.model)

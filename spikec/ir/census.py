@@ -11,8 +11,8 @@ from typing import Any
 import onnx
 
 BITS = {
-    "double": 64, "int64": 64, "uint64": 64, "complex64": 64, "complex128": 128, "int32": 32, "uint32": 32,
-    "float": 32, "float16": 16, "bfloat16": 16, "int16": 16, "uint16": 16, "int4": 4, "uint4": 4,
+    "float64": 64, "int64": 64, "uint64": 64, "complex64": 64, "complex128": 128, "int32": 32, "uint32": 32,
+    "float32": 32, "float16": 16, "bfloat16": 16, "int16": 16, "uint16": 16, "int4": 4, "uint4": 4,
     "float4e2m1": 4, "int2": 2, "uint2": 2,
 }  # fmt: skip
 """Size of an element by ONNX's name of its type; all others take a byte."""
@@ -20,8 +20,8 @@ BITS = {
 
 @dataclass
 class Census:
-    """`ops` and `functions` count nodes by `domain:operator` (the default domain unnamed), subgraphs included;
-    `weights` is what the file stores by type; `styles` counts node names by the exporters known to give them."""
+    """`ops` counts nodes by `domain:operator` (the default domain unnamed), subgraphs included; `weights` is
+    what the file stores by type; `styles` counts nodes by the habits of exporters."""
 
     producer: str = ""
     version: str = ""
@@ -85,6 +85,7 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 def _weigh(census: Census, tensor: Any) -> None:
     name = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
+    name = {"float": "float32", "double": "float64"}.get(name, name)
     count = math.prod(tensor.dims)
     kind = census.weights.setdefault(name, {"tensors": 0, "elements": 0, "bytes": 0})
     kind["tensors"] += 1

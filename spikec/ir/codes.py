@@ -54,6 +54,14 @@ CODES |= {
         "Some spiking nodes have unknown shapes; they are converted, but their arithmetic is not counted.",
         "Run shape inference on the model before compiling, or export it with shapes.",
     ),
+    "SPK199": Code(
+        "warning",
+        "operator on activations stays ordinary",
+        "An operator inside a block works on activations and belongs to nothing that was recognised. It is "
+        "no remark of its own; `--strict` and `spikec explain --all-unmatched` list it.",
+        "Look at the region around it with `spikec explain MODEL NODE`; if it is a common part of a "
+        "transformer, report it with the model.",
+    ),
     # 2xx: rewrites
     "SPK201": Code(
         "warning",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 ORT_NOISE = re.compile(
@@ -12,12 +13,21 @@ ORT_NOISE = re.compile(
 
 
 class SpikecError(Exception):
-    """A mistake the user can mend: what happened, where, why, how to fix it. Shown without a traceback."""
+    """A mistake the user can mend: what happened, where, why, how to fix it. Shown without a traceback, on
+    one line and one for each of `details`."""
 
     def __init__(
-        self, what: str, *, where: str = "", why: str = "", fix: str = "", exit_code: int = 1
+        self,
+        what: str,
+        *,
+        where: str = "",
+        why: str = "",
+        fix: str = "",
+        exit_code: int = 1,
+        details: Sequence[str] = (),
     ) -> None:
         self.what, self.where, self.why, self.fix, self.exit_code = what, where, why, fix, exit_code
+        self.details = tuple(details)
         text = f"{where}: {what}" if where else what
         if why:
             text += f" ({why})"

@@ -14,7 +14,8 @@ import numpy as np
 import onnx
 import pytest
 
-from spikec.cli import main
+from spikec.cli import EXIT_CODES, main
+from spikec.passes.classify import VERDICTS
 
 KINDS = sorted(models.MAKERS)
 WEIGHTS = ("fp32", "int8")
@@ -57,7 +58,7 @@ def test_compile_tells_what_became_of_the_model(
     model = models.save(tmp_path, models.MAKERS[kind])
     result = json_of(capsys, "compile", model, "-o", tmp_path / "out", "-T", 8)
     for measure in ("nodes", "macs"):
-        assert set(result["coverage"][measure]) == {"spiking", "linear", "host"}
+        assert set(result["coverage"][measure]) == {*VERDICTS}
     assert (
         sum(result["coverage"]["nodes"].values())
         == len(result["decisions"])
@@ -71,6 +72,25 @@ def test_compile_tells_what_became_of_the_model(
     assert result["diagnostics"] == []
     assert result["seconds"] > 0 and result["peak_mb"] > 0
     assert {step["pass"] for step in result["passes"]} >= {"check_runs", "observe", "unroll"}
+    recognition = result["recognition"]
+    assert 0 < recognition["seconds"] < result["seconds"]
+    assert recognition["share"] == pytest.approx(recognition["seconds"] / result["seconds"], abs=0.01)
+
+
+def test_the_summary_of_a_compile(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = models.save(tmp_path, models.llama)
+    words = output_of(capsys, "compile", model, "-o", tmp_path / "out", "-T", 4)
+    assert len(words.splitlines()) <= 15
+    assert "everything in scope converted" in words and "of which recognition" in words
+    assert [line.split()[0] for line in words.splitlines()[3 : 3 + len(VERDICTS)]] == [*VERDICTS]
+
+
+def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    words = capsys.readouterr().out
+    assert all(f"  {code:<4}{text}" in words for code, text in EXIT_CODES.items())
+    assert set(EXIT_CODES) == {0, 1, 2, 3, 4, 5, 70}
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
@@ -209,14 +229,6 @@ def test_run(capsys: pytest.CaptureFixture[str], compiled: Compile) -> None:
     assert lines[0].startswith("ANN: w3") and lines[1].startswith("SNN: w3") and lines[2].startswith("same")
     assert output_of(capsys, "run", out, *prompt, "--execution", "unrolled") == plain
     assert output_of(capsys, "run", out, *prompt, "--no-library") == plain
-
-
-def test_inspect(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    model = models.save(tmp_path, models.llama)
-    result = json_of(capsys, "inspect", model)
-    assert (result["blocks"], result["opset"]) == (models.LAYERS, 18)
-    assert result["found"]["silu"] == models.LAYERS
-    assert "attention" in output_of(capsys, "inspect", model)
 
 
 def test_explain(capsys: pytest.CaptureFixture[str], compiled: Compile) -> None:

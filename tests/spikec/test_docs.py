@@ -28,7 +28,7 @@ def test_every_code_told_exists_and_every_code_is_told() -> None:
         code
         for path in SOURCES
         if path != DEFINITIONS
-        for code in re.findall(r"\bSPK\d+\b", path.read_text(encoding="utf-8"))
+        for code in re.findall(r"\bSPK\d{3}\b", path.read_text(encoding="utf-8"))
     }
     assert told == CODES.keys()
 

@@ -1,0 +1,65 @@
+"""The findings by the tensors they touch, for walks between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import onnx_graphsurgeon as gs
+
+from ..ir import graph as graphs
+from ..ir.program import Finding, Program
+
+LOOK = 400
+"""Nodes that a walk through the graph looks at before it gives up."""
+STOPS = {"linear", "head", "other_linear", "embedding", "residual"}
+
+
+class Wiring:
+    """The findings by the tensors and nodes they touch, for walks between them."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.by_result = {id(f.result): f for f in program.findings if f.kind != "attention"}
+        self.owner = program.owner()
+        self.residuals = {id(f.result) for f in program.of("residual")}
+        self.joined = {id(s) for f in program.of("residual") for s in f.sources}
+        self.activations: dict[int, list[Finding]] = {}
+        for f in program.of("activation"):
+            self.activations.setdefault(f.block, []).append(f)
+
+    def back(
+        self, start: Iterable[gs.Tensor], stop: Callable[[Finding], bool]
+    ) -> tuple[list[Finding], list[Finding]]:
+        """(findings that stopped the walk, findings passed) from these tensors against the flow."""
+        stopped: list[Finding] = []
+        passed: list[Finding] = []
+        seen: set[int] = set()
+        stack = list(start)
+        while stack and len(seen) < LOOK:
+            tensor = stack.pop()
+            finding = self.by_result.get(id(tensor))
+            node = graphs.producer(tensor)
+            if node is None or id(node) in seen:
+                continue
+            seen.add(id(node))
+            if finding is not None and stop(finding):
+                stopped.append(finding)
+                continue
+            if finding is not None:
+                passed.append(finding)
+                stack.extend(finding.sources[:1] if finding.kind == "rope" else finding.sources)
+            else:
+                stack.extend(node.inputs)
+        return stopped, passed
+
+    def linears(self, tensors: Iterable[gs.Tensor]) -> tuple[list[Finding], list[Finding]]:
+        """The linear layers that made these tensors, and what lies between."""
+        return self.back(tensors, lambda f: f.kind in STOPS)
+
+    def activations_of(self, block: int) -> list[Finding]:
+        return self.activations.get(block, [])
+
+    def unnormed(self, tensor: gs.Tensor) -> gs.Tensor:
+        """What the norm read whose result this is; any other tensor itself."""
+        norm = self.by_result.get(id(tensor))
+        return norm.sources[0] if norm is not None and norm.kind in ("layernorm", "rmsnorm") else tensor

@@ -1,0 +1,114 @@
+"""What `--strict` asks for: everything in scope that was not converted, with its reason and code.
+
+In scope are attention, softmax, norms, activations, products of activations, linear layers inside blocks, and
+whatever else computes on activations inside a block; not what the method keeps dense on purpose (embedding,
+head, router), nor products outside blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .ir.diagnostics import CODES, Diagnostic, SpikecError
+from .ir.program import Decision, Program
+from .passes.classify import NO_ACTIVATION, SELECTS
+
+STRICT_MISS = 3
+"""Exit code of `--strict` when something in scope stays unconverted."""
+UNCONVERTED = ("host", "rejected")
+PRODUCTS = {
+    "MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "MatMulInteger", "ConvInteger", "QLinearMatMul",
+    "QLinearConv", "MatMulNBits",
+}  # fmt: skip
+LISTED = 12
+UNTOLD = "SPK199"
+"""The code of a miss that no remark speaks of."""
+
+
+@dataclass(frozen=True)
+class Miss:
+    """One thing in scope that was not converted."""
+
+    where: str
+    op: str
+    block: int
+    verdict: str
+    reason: str
+    code: str
+
+    def __str__(self) -> str:
+        place = f"block {self.block}" if self.block >= 0 else "outside blocks"
+        what = f"{self.op}, {place}" if self.op else place
+        return f"{self.code}: {self.where} ({what}): {self.reason}"
+
+
+def misses(program: Program) -> list[Miss]:
+    """After `classify` what is known to stay on host; after the rewrites also what they refused."""
+    remarks = [d for d in program.diagnostics if counts(d)]
+    by_place = {d.where: d for d in remarks}
+    # a refusal speaks of a result, and gives the nodes that made it its reason
+    by_reason = {d.text.partition(": ")[2]: d for d in remarks}
+    found, told = [], set()
+    for d in program.decisions.values():
+        if in_scope(d, program):
+            remark = by_place.get(d.node) or by_reason.get(d.reason)
+            found.append(Miss(d.node, d.op, d.block, d.verdict, d.reason, remark.code if remark else UNTOLD))
+            told.add(remark)
+    for remark in remarks:
+        known = program.decisions.get(remark.where)
+        if remark in told or (known and (known.reason in _kept(program) or not in_place(known))):
+            continue
+        op, block, verdict = (known.op, known.block, known.verdict) if known else ("", -1, "host")
+        found.append(Miss(remark.where, op, block, verdict, remark.text, remark.code))
+    return found
+
+
+def counts(diagnostic: Diagnostic) -> bool:
+    """Whether a remark says that something was not converted."""
+    code = CODES[diagnostic.code]
+    return code.severity == "warning" and not code.aside and diagnostic.code[:4] in ("SPK1", "SPK2")
+
+
+def in_scope(decision: Decision, program: Program) -> bool:
+    """Whether the node should have been converted and was not."""
+    return decision.verdict in UNCONVERTED and decision.reason not in _kept(program) and in_place(decision)
+
+
+def in_place(decision: Decision) -> bool:
+    return decision.block >= 0 or decision.op not in PRODUCTS
+
+
+def _kept(program: Program) -> set[str]:
+    """The reasons that are no miss."""
+    return {NO_ACTIVATION, SELECTS, *program.settings["method"].kept.values()}
+
+
+def as_json(found: Iterable[Miss]) -> list[dict[str, Any]]:
+    return [asdict(miss) for miss in found]
+
+
+def check(program: Program, hint: str = "") -> None:
+    """Raises SpikecError with exit code 3 when anything in scope was not converted."""
+    found = misses(program)
+    if not found:
+        return
+    groups: dict[tuple[str, str, str], list[Miss]] = {}
+    for miss in found:
+        groups.setdefault((miss.code, miss.op, miss.reason), []).append(miss)
+    lines = [
+        f"{group[0]}" + (f" (and {len(group) - 1} more like it)" if len(group) > 1 else "")
+        for group in list(groups.values())[:LISTED]
+    ]
+    if len(groups) > LISTED:
+        lines.append(f"and {len(groups) - LISTED} more kinds")
+    where = str(program.source)
+    raise SpikecError(
+        f"{len(found)} in scope not converted",
+        where=where,
+        why="--strict asks for everything",
+        fix=hint or f"see spikec explain {where} --all-unmatched, or compile without --strict",
+        exit_code=STRICT_MISS,
+        details=lines,
+    )
