@@ -22,6 +22,7 @@ SELECTS = "selects or counts; no arithmetic on activations"
 REASONS = {
     "rope": "rotation by position: linear in the decoded value, applied as it is",
     "residual": "residual addition: linear",
+    "affine": "a bound that no value reaches: passes its input on, scaled and shifted at most",
 }
 
 
@@ -67,8 +68,6 @@ def _tell_unknown_macs(program: Program) -> None:
 def _verdict(node: gs.Node, finding: Finding | None, from_data: bool, method: Method) -> tuple[str, str]:
     if finding is not None:
         if finding.kind in method.operators:
-            if finding.kind == "rmsnorm" and np.any(finding.facts["beta"]):
-                return "host", "an RMS norm with a shift has no spiking operator"
             return "spiking", f"{finding.facts['label']} -> {method.operators[finding.kind]}"
         if finding.kind in method.kept:
             return "host", method.kept[finding.kind]

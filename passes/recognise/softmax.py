@@ -1,22 +1,103 @@
-"""Softmax over the last axis."""
+"""Softmax over the last axis, as an operator or spelled out by exponentials and their sum."""
 
 from __future__ import annotations
 
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from spikec.ir.flow import Flow, data_tensors
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Finding, Program
 
+from . import rows
 
-@compiler_pass(after=["split_gemm"])
+TOLERANCE = 1e-6
+FLATTENING = 13
+"""Before this opset, Softmax works over `axis` and all axes after it, and `axis` is 1 when it is left out."""
+
+
+@compiler_pass(after=["recognise_norms"])
 def recognise_softmax(program: Program) -> None:
+    old = program.graph.opset < FLATTENING
+    sums = []
     for node in program.graph.nodes:
-        if node.op != "Softmax":
-            continue
-        axis = node.attrs.get("axis", -1)
-        shape = node.inputs[0].shape if node.inputs[0].shape is not None else node.outputs[0].shape
-        if axis != -1 and (shape is None or axis != len(shape) - 1):
-            text = f"Softmax kept on host: works over axis {axis}, not the last one"
-            program.tell("SPK104", node.name, text)
-            continue
-        program.findings.append(
-            Finding("softmax", (node.inputs[0],), node.outputs[0], (node,), {"label": "softmax"})
+        if node.op in ("Softmax", "LogSoftmax"):
+            _native(program, node, 1 if old else -1)
+        elif node.op in ("ReduceSum", "ReduceLogSumExp"):
+            sums.append(node)
+    if sums:
+        _spelled_out(program, sums)
+
+
+def _native(program: Program, node: gs.Node, default: int) -> None:
+    if not rows.last_axis(node, default):
+        text = f"{node.op} kept on host: works over axis {node.attrs.get('axis', default)}, not the last one"
+        program.tell("SPK104", node.name, text)
+    elif node.op == "LogSoftmax":
+        program.tell(
+            "SPK112", node.name, "LogSoftmax kept on host: the logarithm of a softmax has no spiking operator"
         )
+    else:
+        facts = {"label": "softmax"}
+        program.findings.append(Finding("softmax", (node.inputs[0],), node.outputs[0], (node,), facts))
+
+
+def _spelled_out(program: Program, sums: list[gs.Node]) -> None:
+    flow, carriers = Flow(program.graph, rows.of_rows), data_tensors(program.graph)
+    claimed = {id(node) for finding in program.findings for node in finding.nodes}
+    for anchor in sorted(sums, key=lambda node: flow.level[id(node)]):
+        if id(anchor) in claimed or id(anchor.inputs[0]) not in carriers:
+            continue
+        finding, code, reason = _fit(flow, anchor, claimed)
+        if finding is None:
+            program.tell(code, anchor.name, f"{anchor.op} kept on host: {reason}")
+            continue
+        claimed |= {id(node) for node in finding.nodes}
+        program.findings.append(finding)
+
+
+def _probes(n: int) -> np.ndarray:
+    """Rows of several spreads and offsets, within what an exponential in float32 can hold."""
+    x = np.random.default_rng(0).standard_normal((10 if n == 9 else 9, n))
+    x[1] *= 0.01
+    x[2] *= 10
+    x[3] += 50
+    x[4] -= 60
+    x[5, 0] += 40
+    x[6, -1] -= 40
+    x[7] *= 1e-6
+    return x
+
+
+def _fit(flow: Flow, anchor: gs.Node, claimed: set[int]) -> tuple[Finding | None, str, str]:
+    found, leak = flow.around(anchor, claimed)
+    nearest = np.inf
+    for one in sorted(found, key=lambda one: -len(one.nodes)):
+        n = rows.channels(flow, one) or rows.UNKNOWN_CHANNELS
+        x = _probes(n)
+        y = rows.evaluate(flow, one, x) if n > 1 else None
+        if y is None:
+            continue
+        weights = np.exp(x - x.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        error = float(np.nan_to_num(np.abs(y - weights).max(), nan=np.inf))
+        if error <= TOLERANCE:
+            return (
+                Finding("softmax", (one.source,), one.result, one.nodes, {"label": "softmax"}, error),
+                "",
+                "",
+            )
+        if np.abs(y - np.log(weights)).max() <= TOLERANCE * np.abs(x).max():
+            return None, "SPK112", "it is the logarithm of a softmax, which has no spiking operator"
+        nearest = min(nearest, error)
+    if not _of_exponentials(flow, anchor):
+        return None, "SPK113", "a sum along an axis outside every normalisation and softmax"
+    if leak:
+        return None, "SPK112", f"its interior value {leak!r} is read elsewhere"
+    near = f"; nearest: softmax, error {nearest:.1g}" if np.isfinite(nearest) else ""
+    return None, "SPK112", f"its numbers are no softmax of one value over the last axis{near}"
+
+
+def _of_exponentials(flow: Flow, anchor: gs.Node) -> bool:
+    values = (anchor.inputs[0], *flow.above(anchor.inputs[0]))
+    return anchor.op == "ReduceLogSumExp" or any(t.inputs and t.inputs[0].op == "Exp" for t in values)

@@ -54,6 +54,26 @@ CODES |= {
         "Some spiking nodes have unknown shapes; they are converted, but their arithmetic is not counted.",
         "Run shape inference on the model before compiling, or export it with shapes.",
     ),
+    "SPK111": Code(
+        "note",
+        "close to a known function",
+        "A scalar function was converted as what it computes, but it is close to a known one: a constant may "
+        "be wrong in the export.",
+        "Compare the constants near the node with those of the function named.",
+    ),
+    "SPK112": Code(
+        "warning",
+        "relative of softmax",
+        "Exponentials and their sum are found that are no softmax of one value over the last axis: the "
+        "logarithm of a softmax, a masked sum, a sink inside the sum.",
+        "Nothing need be done; it stays an ordinary operator.",
+    ),
+    "SPK113": Code(
+        "note",
+        "sum over a row",
+        "Activations are summed or searched along an axis outside every normalisation and softmax.",
+        "Nothing need be done; it stays an ordinary operator.",
+    ),
     "SPK199": Code(
         "warning",
         "operator on activations stays ordinary",

@@ -5,9 +5,8 @@ Recognition compares these numbers with known functions on probe inputs, so no e
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,74 +15,39 @@ import onnx_graphsurgeon as gs
 import onnxruntime as ort
 
 from . import graph as graphs
+from .operators import (  # noqa: F401
+    ELEMENTWISE,
+    PARAMETRIC,
+    REDUCTIONS,
+    SCALAR_OPS,
+    cast,
+    clip,
+    erf,
+    gelu_erf,
+    gelu_tanh,
+)
 from .weights import array
-
-erf = np.vectorize(math.erf, otypes=[np.float64])
-
-ELEMENTWISE: dict[str, Callable[..., np.ndarray]] = {
-    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Pow": np.power,
-    "Max": lambda *a: functools.reduce(np.maximum, a), "Min": lambda *a: functools.reduce(np.minimum, a),
-    "Sqrt": np.sqrt, "Reciprocal": np.reciprocal, "Exp": np.exp, "Log": np.log, "Tanh": np.tanh, "Erf": erf,
-    "Neg": np.negative, "Abs": np.abs, "Sign": np.sign, "Identity": lambda x: x,
-    "Relu": lambda x: np.maximum(x, 0),
-    "Sigmoid": lambda x: 0.5 * (1 + np.tanh(x / 2)), "Softplus": lambda x: np.logaddexp(0, x),
-    "Softsign": lambda x: x / (1 + np.abs(x)), "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
-    "Mish": lambda x: x * np.tanh(np.logaddexp(0, x)), "Clip": lambda x, lo=None, hi=None: clip(x, lo, hi),
-    "Greater": np.greater, "Less": np.less, "GreaterOrEqual": np.greater_equal, "LessOrEqual": np.less_equal,
-    "Where": np.where, "Floor": np.floor, "Ceil": np.ceil, "Cos": np.cos, "Sin": np.sin,
-}  # fmt: skip
-"""Operators that act on each element alone, in float64."""
-
-PARAMETRIC: dict[str, Callable[[gs.Node, np.ndarray], np.ndarray]] = {
-    "Cast": lambda node, x: cast(x, node.attrs["to"]),
-    "Gelu": lambda node, x: gelu_tanh(x) if node.attrs.get("approximate", "none") == "tanh" else gelu_erf(x),
-    "Elu": lambda node, x: np.where(x > 0, x, node.attrs.get("alpha", 1.0) * np.expm1(np.minimum(x, 0))),
-    "LeakyRelu": lambda node, x: np.where(x > 0, x, node.attrs.get("alpha", 0.01) * x),
-    "HardSigmoid": lambda node, x: np.clip(
-        node.attrs.get("alpha", 0.2) * x + node.attrs.get("beta", 0.5), 0, 1
-    ),
-    "Swish": lambda node, x: x * 0.5 * (1 + np.tanh(node.attrs.get("alpha", 1.0) * x / 2)),
-}
-"""Elementwise operators of one input whose attributes matter."""
-
-REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {"ReduceMean": np.mean, "ReduceSum": np.sum}
-SCALAR_OPS = ELEMENTWISE.keys() | PARAMETRIC.keys()
-
-
-def clip(x: np.ndarray, low: np.ndarray | None, high: np.ndarray | None) -> np.ndarray:
-    return np.clip(x, -np.inf if low is None else low, np.inf if high is None else high)
-
-
-def cast(x: np.ndarray, to: Any) -> np.ndarray:
-    """A cast between real types leaves the value (but for rounding), one to an integer cuts it."""
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(to) if isinstance(to, int) else np.dtype(to)
-    if dtype.kind == "b":
-        return np.asarray(x != 0, np.float64)
-    if np.issubdtype(dtype, np.integer):
-        return np.trunc(x)
-    return x
-
-
-def gelu_erf(x: np.ndarray) -> np.ndarray:
-    return 0.5 * x * (1 + erf(x / math.sqrt(2)))
-
-
-def gelu_tanh(x: np.ndarray) -> np.ndarray:
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
 def reduced_axes(node: gs.Node) -> tuple[int, ...] | None:
     """The axes a reduction works over, counted from the end (so that they hold for probes of another rank);
     None when they are not constant, or counted from the front of a tensor of unknown rank."""
     axes = node.attrs.get("axes")
-    if axes is None and len(node.inputs) > 1:
+    if axes is None and len(node.inputs) > 1 and node.inputs[1].name:
         if not isinstance(node.inputs[1], gs.Constant):
             return None
         axes = array(node.inputs[1]).reshape(-1).tolist()
-    rank = len(node.inputs[0].shape) if node.inputs[0].shape is not None else None
-    if axes is None or (rank is None and max(axes) >= 0):
+    shape = node.inputs[0].shape
+    if shape is None and node.attrs.get("keepdims", 1):
+        shape = node.outputs[0].shape
+    rank = len(shape) if shape is not None else None
+    if not axes:
+        if node.attrs.get("noop_with_empty_axes", 0):
+            return ()
+        return tuple(range(-rank, 0)) if rank is not None else None
+    if rank is None and max(axes) >= 0:
         return None
-    return tuple(axis if axis < 0 else axis - rank for axis in axes)
+    return tuple(sorted(axis if axis < 0 else axis - (rank or 0) for axis in axes))
 
 
 def evaluate(
@@ -138,7 +102,7 @@ def apply(node: gs.Node, operands: list[Any]) -> np.ndarray | None:
             if np.ndim(operands[0]) == 0:
                 return None
             axes = reduced_axes(node)
-            if axes is None or -min(axes) > np.ndim(operands[0]):
+            if axes is None or -min(axes, default=0) > np.ndim(operands[0]):
                 return None
             return REDUCTIONS[node.op](operands[0], axis=axes, keepdims=bool(node.attrs.get("keepdims", 1)))
         if node.op in PARAMETRIC:

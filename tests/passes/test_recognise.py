@@ -103,10 +103,12 @@ def test_tanh_gelu_with_a_wrong_cubic_is_no_gelu(recognise: Recognise) -> None:
     assert finding.facts["label"] in ("tanh", "function")
 
 
-@pytest.mark.parametrize("body", [WRONG_CUBIC, "r = Relu (x) y = Mul (r, r)"], ids=["gelu", "squared relu"])
-def test_an_unknown_function_is_taken_whole(recognise: Recognise, body: str) -> None:
+@pytest.mark.parametrize(
+    ("body", "label"), [(WRONG_CUBIC, "function"), ("r = Relu (x) y = Mul (r, r)", "relu_squared")]
+)
+def test_a_function_is_taken_whole(recognise: Recognise, body: str, label: str) -> None:
     finding = the_one(recognise(f"{PLAIN} {{ {body} }}", **(NUMBERS | {"cubic": 0.04})), "activation")
-    assert finding.facts["label"] == "function" and finding.name == "y"
+    assert finding.facts["label"] == label and finding.name == "y"
 
 
 def test_gelu_whose_interior_is_read_elsewhere_is_not_claimed(recognise: Recognise) -> None:
