@@ -9,7 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from spikec.ir import region
-from spikec.ir.flow import Flow, Region, data_tensors
+from spikec.ir.flow import Flow, Region, data_tensors, is_real
 from spikec.ir.operators import SCALAR_OPS
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Finding, Program
@@ -62,10 +62,8 @@ def _of_scalars(flow: Flow, node: gs.Node) -> bool:
 
 def _on_data(node: gs.Node, carriers: set[int]) -> bool:
     """Whether a float value made of activations comes out; a Where must be steered by them as well."""
-    dtype = node.outputs[0].dtype
-    real = dtype is None or np.issubdtype(dtype, np.floating)
     steered = node.op != "Where" or id(node.inputs[0]) in carriers
-    return real and steered and id(node.outputs[0]) in carriers
+    return is_real(node.outputs[0]) and steered and id(node.outputs[0]) in carriers
 
 
 def _best(
@@ -82,23 +80,26 @@ def _best(
                 continue
             names[key] = None if affine(y) else name(y)
         named = names[key]
-        if named is not None and named.label == "function":
-            return _named_part(flow, whole, anchor, names) or (whole, named)
-        return whole, named
+        if named is None or named.label != "function":
+            return whole, named
+        part = _named_part(flow, whole, names)
+        if part is None:
+            return whole, named
+        if anchor in part[0].nodes:
+            return part
+        return _best(flow, anchor, claimed | {id(node) for node in part[0].nodes}, names)
     return None
 
 
-def _named_part(
-    flow: Flow, whole: Region, anchor: gs.Node, names: dict[Any, Name | None]
-) -> tuple[Region, Name] | None:
-    """The largest part, between two values that all paths pass, whose function has a name: one that stands for
-    a whole activation, or any when the rest is affine."""
+def _named_part(flow: Flow, whole: Region, names: dict[Any, Name | None]) -> tuple[Region, Name] | None:
+    """The largest part, between two values that all paths pass, whose function has a name: one that stands
+    for a whole activation, or any when the rest is affine."""
     cuts = flow.cuts(whole)
     best: tuple[Region, Name] | None = None
     for first in range(len(cuts) - 1):
         for last in range(first + 1, len(cuts)):
             part, _ = flow.closed(cuts[first], cuts[last])
-            if part is None or len(part.nodes) == len(whole.nodes) or anchor not in part.nodes:
+            if part is None or len(part.nodes) == len(whole.nodes):
                 continue
             named = _named(flow, part, names)
             if named is None or named.label == "function":

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from spikec.ir import region
-from spikec.ir.flow import Flow, Region, data_tensors
+from spikec.ir.flow import Flow, Region, data_tensors, is_real
 from spikec.ir.operators import REDUCTIONS
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Finding, Program
@@ -63,8 +63,7 @@ def recognise_norms(program: Program) -> None:
 def _on_data(node: gs.Node, flow: Flow, carriers: set[int]) -> bool:
     if node.op == "MatMul" and id(node) not in flow.admitted:
         return False
-    dtype = node.outputs[0].dtype
-    return id(node.inputs[0]) in carriers and (dtype is None or np.issubdtype(dtype, np.floating))
+    return id(node.inputs[0]) in carriers and is_real(node.outputs[0])
 
 
 def _native(flow: Flow, node: gs.Node) -> tuple[Finding | None, str]:
@@ -102,14 +101,16 @@ def _spelled_out(flow: Flow, anchor: gs.Node, claimed: set[int]) -> tuple[Findin
         return None, _why_not_admitted(anchor)
     found, leak = flow.around(anchor, claimed)
     nearest: Fit | None = None
-    for one in sorted(found, key=lambda one: -len(one.nodes)):
+    for one in found:
         n = rows.channels(flow, one)
         fit = _fit(flow, one, n or rows.UNKNOWN_CHANNELS)
-        if fit is None or (n is None and not _uniform(fit)):
+        if fit is None:
             continue
         if fit.error > TOLERANCE:
             nearest = fit if nearest is None or fit.error < nearest.error else nearest
             continue
+        if n is None and not _alike(fit, _fit(flow, one, rows.OTHER_CHANNELS)):
+            return None, f"its numbers are those of {fit.kind}, but the number of channels is unknown"
         if fit.kind == "rmsnorm" and (mean := _centred(flow, one.source)):
             return None, f"it ends a layer norm whose interior value {mean!r} is read elsewhere"
         return _finding(one, fit, n), ""
@@ -138,8 +139,12 @@ def _why_not_admitted(anchor: gs.Node) -> str:
     return f"works over axes {', '.join(map(str, axes))}, not the last one alone"
 
 
-def _uniform(fit: Fit) -> bool:
-    return bool(np.ptp(fit.gamma) <= 1e-6 * np.abs(fit.gamma).max() and np.ptp(fit.beta) <= 1e-9)
+def _alike(one: Fit, other: Fit | None) -> bool:
+    """Whether gain, shift and epsilon are the same for all channels, however many there are."""
+    if other is None or not np.isclose(one.epsilon, other.epsilon, rtol=1e-6, atol=0):
+        return False
+    gains, shifts = np.append(one.gamma, other.gamma), np.append(one.beta, other.beta)
+    return bool(np.ptp(gains) <= 1e-6 * np.abs(gains).max() and np.ptp(shifts) <= 1e-9)
 
 
 def _centred(flow: Flow, tensor: gs.Tensor) -> str:

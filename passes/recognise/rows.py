@@ -16,7 +16,8 @@ from spikec.ir.weights import array
 
 LARGEST_VECTOR = 2**16
 UNKNOWN_CHANNELS = 12
-"""Row length to probe with when nothing tells the real one."""
+OTHER_CHANNELS = 20
+"""Row lengths to probe with when nothing tells the real one."""
 
 
 def of_rows(flow: Flow, node: gs.Node) -> bool:

@@ -72,7 +72,7 @@ def _probes(n: int) -> np.ndarray:
 def _fit(flow: Flow, anchor: gs.Node, claimed: set[int]) -> tuple[Finding | None, str, str]:
     found, leak = flow.around(anchor, claimed)
     nearest = np.inf
-    for one in sorted(found, key=lambda one: -len(one.nodes)):
+    for one in found:
         n = rows.channels(flow, one) or rows.UNKNOWN_CHANNELS
         x = _probes(n)
         y = rows.evaluate(flow, one, x) if n > 1 else None

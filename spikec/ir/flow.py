@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 
 from . import graph as graphs
@@ -158,8 +159,10 @@ class Flow:
         return order, False
 
     def around(self, node: gs.Node, barred: Collection[int] = ()) -> tuple[list[Region], str]:
-        """The closed regions that hold `node`, and the first interior value that kept one open."""
-        start, found, leak = node.outputs[0], [], ""
+        """The closed regions that hold `node`, the farthest exit and nearest entry first, and the first interior
+        value that kept one open."""
+        start, leak = node.outputs[0], ""
+        found: list[list[Region]] = []
         if id(node) not in self.admitted or id(node) in barred:
             return [], ""
         before = list(self.above(start))
@@ -168,13 +171,14 @@ class Flow:
             shared = [t for t in self.above(result) if id(t) in place]
             if not shared:
                 break
+            found.append([])
             for source in shared:
                 one, why = self.closed(source, result, barred)
                 leak = leak or why
                 if one is None:
                     break
-                found.append(one)
-        return found, leak
+                found[-1].append(one)
+        return [one for group in reversed(found) for one in group], leak
 
     def cuts(self, whole: Region) -> list[gs.Tensor]:
         """The values that every path through a region passes, from its source to its result."""
@@ -246,12 +250,20 @@ def _chain(parent: dict[int, gs.Tensor | None], tensor: gs.Tensor) -> Iterator[g
         current = parent.get(id(current))
 
 
+def is_real(tensor: gs.Tensor) -> bool:
+    """Whether the values are, or may be, real numbers."""
+    kind = tensor.dtype
+    if isinstance(kind, int):  # a type that numpy has not, such as bfloat16
+        return kind not in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4, onnx.TensorProto.STRING)
+    return kind is None or np.issubdtype(kind, np.floating)
+
+
 def data_tensors(graph: gs.Graph, inputs: bool = True) -> set[int]:
     """Ids of the values that depend on a table of vectors or a product with weights, or (with `inputs`) on a
     real-valued input; positions, masks and shapes do not. One walk over the sorted graph."""
     reached: set[int] = set()
     if inputs:
-        reached = {id(t) for t in graph.inputs if t.dtype is not None and np.issubdtype(t.dtype, np.floating)}
+        reached = {id(t) for t in graph.inputs if t.dtype is not None and is_real(t)}
     for node in graph.nodes:
         if node.op in ("Shape", "Size"):
             continue
