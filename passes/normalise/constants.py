@@ -1,72 +1,178 @@
-"""Constant nodes become constants; Identity, Dropout and no-op Cast vanish; small transposed weights are
-folded."""
+"""What depends on constants or known sizes alone is computed: shape arithmetic, scales, layout of weights."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from spikec.ir import graph as graphs
 from spikec.ir.pipeline import compiler_pass
-from spikec.ir.program import Decision, Program
-from spikec.ir.weights import array
+from spikec.ir.program import Program
+from spikec.ir.weights import array, derived, dtype_of
+
+from . import numeric
+from .identities import passes_on
+from .rewiring import constant_input, detach, each_node, forget, is_standard, ordered, output_ids, redirect
+from .types import Dim, Types
+
+Kept = dict[tuple[object, ...], tuple[list[gs.Constant], list[gs.Constant]]]
+"""What has been derived already, by operator and sources (held on to, so that their ids stay theirs)."""
+ROUNDS = 4
+"""Folding makes more shapes known, and those more foldable; exports settle after two."""
+
+MOVING = {
+    "Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Split", "Flatten", "Identity", "Concat",
+}  # fmt: skip
+SCALING = {"Mul", "Add", "Sub", "Div", "Neg"}
+MADE_OF_POSITIONS = {
+    "Cos",
+    "Sin",
+    "Where",
+    "Trilu",
+    "Expand",
+    "Tile",
+    "ConstantOfShape",
+    "Max",
+    "Min",
+    "Clip",
+}
+"""What masks and tables of angles are made with: computed although these are matrices of real numbers."""
 
 
-@compiler_pass()
+@compiler_pass(after=["take_constants", "modernise"])
 def fold_constants(program: Program) -> None:
-    graph = program.graph
-    outputs = {id(tensor) for tensor in graph.outputs}
-    before, why = list(graph.nodes), {}
-    for node in graph.nodes:
-        if node.op == "Constant" and not node.domain:
-            values = _constant_value(node)
-            if values is not None:
-                why[id(node)] = "folded: a constant"
-                _redirect(node.outputs[0], gs.Constant(node.outputs[0].name, values), outputs)
-        elif node.op in ("Identity", "Dropout") or (node.op == "Cast" and _same_type(node)):
-            why[id(node)] = "folded: passes its input on unchanged"
-            _redirect(node.outputs[0], node.inputs[0], outputs)
-        elif (
-            node.op == "Transpose"
-            and isinstance(node.inputs[0], gs.Constant)
-            and len(node.inputs[0].outputs) == 1
-        ):
-            order = node.attrs.get("perm")
-            values = np.transpose(array(node.inputs[0]), order)
-            why[id(node)] = "folded: the constant is stored transposed"
-            _redirect(
-                node.outputs[0], gs.Constant(node.outputs[0].name, np.ascontiguousarray(values)), outputs
-            )
-    graphs.prune(graph)
-    graphs.sort(graph)
-    kept = {id(node) for node in graph.nodes}
-    for node in before:
-        if id(node) not in kept:
-            reason = why.get(id(node), "folded: nothing reads its result any more")
-            program.decisions[node.name] = Decision(node.name, node.op, "linear", reason)
+    for _ in range(ROUNDS):
+        if not fold(program, Types(program.graph)):
+            break
+    ordered(program)
 
 
-def _constant_value(node: gs.Node) -> np.ndarray | None:
-    for key, value in node.attrs.items():
-        if key == "value":
-            return array(value)
-        if key in ("value_int", "value_ints"):
-            return np.asarray(value, np.int64)
-        if key in ("value_float", "value_floats"):
-            return np.asarray(value, np.float32)
-    return None
+def fold(program: Program, types: Types) -> int:
+    """One sweep in graph order; how many nodes it took away."""
+    outputs = output_ids(program.graph)
+    top = {id(node) for node in program.graph.nodes}
+    gone = 0
+    kept: Kept = {}
+
+    def rewrite(node: gs.Node) -> list[gs.Node] | None:
+        nonlocal gone
+        if not is_standard(node) or any(id(o) in outputs for o in node.outputs):
+            return None
+        why, values = "folded: passes its input on unchanged", passes_on(node, types)
+        if values is None:
+            why, values = "folded: all it depends on is constant", _computed(node, kept)
+        if values is None:
+            why, values = "folded: a size that is known", _sizes(node, types)
+        if values is None:
+            return None
+        for output, value in zip(node.outputs, values, strict=False):
+            redirect(output, value)
+        detach(node)
+        gone += 1
+        if id(node) in top:
+            forget(program, node, why)
+        return []
+
+    each_node(program.graph, rewrite)
+    return gone
 
 
-def _same_type(node: gs.Node) -> bool:
-    source = node.inputs[0]
-    return source.dtype is not None and source.dtype == node.outputs[0].dtype
+def is_matrix(constant: gs.Constant) -> bool:
+    """Real numbers in two or more axes: weights and tables, whose arithmetic is the model's own."""
+    real = np.issubdtype(dtype_of(constant), np.floating)
+    return real and sum(size > 1 for size in constant.shape) >= 2
 
 
-def _redirect(old: gs.Tensor, new: gs.Tensor, outputs: set[int]) -> None:
-    """Lets every user of `old` read `new`; a graph output keeps its own node."""
-    if id(old) in outputs:
-        return
-    for user in list(old.outputs):
-        for index, tensor in enumerate(user.inputs):
-            if tensor is old:
-                user.inputs[index] = new
+def _computed(node: gs.Node, kept: Kept) -> list[gs.Constant] | None:
+    """The node's outputs when all its inputs are constant and it may be computed before the model runs."""
+    given = [i for i in node.inputs if i.name]
+    if not all(isinstance(i, gs.Constant) for i in given) or (not given and node.op != "ConstantOfShape"):
+        return None
+    if any(is_matrix(i) for i in given) and node.op not in MADE_OF_POSITIONS:
+        if node.op == "Gather":
+            lookup = given[0].shape and len(given[1].shape) > 0
+            return None if lookup else _later(node, given, kept)
+        return _later(node, given, kept) if node.op in MOVING or node.op in SCALING else None
+    if any(math.prod(i.shape) > numeric.LARGEST for i in given):
+        return _later(node, given, kept) if node.op in MOVING else None
+    if node.op in ("Expand", "Tile") and _result_size(node) > numeric.LARGEST:
+        return None
+    values = numeric.evaluate(node, [array(i) if isinstance(i, gs.Constant) else None for i in node.inputs])
+    if values is None or any(v.size > numeric.LARGEST for v in values):
+        return None
+    return [
+        gs.Constant(o.name, np.ascontiguousarray(v).reshape(v.shape))
+        for o, v in zip(node.outputs, values, strict=False)
+    ]
+
+
+def _result_size(node: gs.Node) -> int:
+    amounts = array(node.inputs[1])
+    if node.op == "Expand":
+        return math.prod(np.broadcast_shapes(tuple(node.inputs[0].shape), tuple(amounts.tolist())))
+    return math.prod(node.inputs[0].shape) * int(amounts.prod())
+
+
+def _later(node: gs.Node, given: list[gs.Constant], kept: Kept) -> list[gs.Constant] | None:
+    """The outputs as constants that are only computed when somebody looks: weights are never copied here."""
+    if len(given) != len(node.inputs):
+        return None
+    key = (node.op, repr(sorted(node.attrs.items())), *(id(i._values) for i in given))
+    if key in kept:
+        return kept[key][1]
+    stand_ins = [
+        np.broadcast_to(np.zeros((), dtype_of(i)), tuple(i.shape))
+        if math.prod(i.shape) > numeric.LARGEST
+        else array(i)
+        for i in given
+    ]
+    shapes = numeric.evaluate(node, stand_ins)
+    if shapes is None:
+        return None
+    frozen = gs.Node(node.op, node.name, attrs=dict(node.attrs), domain=node.domain)
+    count = len(node.outputs)
+    made = []
+    for index, (output, like) in enumerate(zip(node.outputs, shapes, strict=True)):
+        made.append(derived(output.name, given, _output(frozen, count, index), like.shape, like.dtype))
+    kept[key] = given, made
+    return made
+
+
+def _output(node: gs.Node, count: int, index: int) -> Callable[..., np.ndarray]:
+    function = numeric.OPERATORS[node.op]
+
+    def compute(*operands: np.ndarray) -> np.ndarray:
+        made = function(node.attrs, *operands, **({"count": count} if node.op == "Split" else {}))
+        return np.asarray(made[index] if isinstance(made, list) else made)
+
+    return compute
+
+
+def _sizes(node: gs.Node, types: Types) -> list[gs.Constant] | None:
+    """Sizes read off a known shape: all of it, or the entries that a Gather or Slice picks."""
+    if node.op in ("Shape", "Size"):
+        shape = types.shape(node.inputs[0])
+        picked = _part(node, shape) if shape is not None else None
+        if picked is None or not all(isinstance(d, int) for d in picked):
+            return None
+        value = np.asarray(math.prod(picked) if node.op == "Size" else picked, np.int64)
+        return [gs.Constant(node.outputs[0].name, value)]
+    maker = graphs.producer(node.inputs[0]) if node.op in ("Gather", "Slice") else None
+    if maker is None or maker.op != "Shape" or not is_standard(maker):
+        return None
+    shape = types.shape(maker.inputs[0])
+    if shape is None or any(constant_input(node, i) is None for i in range(1, len(node.inputs))):
+        return None
+    sizes = _part(maker, shape)
+    places = numeric.evaluate(node, [np.arange(len(sizes)), *(array(i) for i in node.inputs[1:])])
+    if places is None or not all(isinstance(sizes[i], int) for i in places[0].reshape(-1)):
+        return None
+    value = np.asarray([sizes[i] for i in places[0].reshape(-1)], np.int64).reshape(places[0].shape)
+    return [gs.Constant(node.outputs[0].name, value)]
+
+
+def _part(node: gs.Node, shape: list[Dim]) -> list[Dim]:
+    return shape if node.op == "Size" else shape[node.attrs.get("start", 0) : node.attrs.get("end")]

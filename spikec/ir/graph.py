@@ -19,7 +19,7 @@ from .weights import INLINE_BYTES, DataFile, MappedValues, dtype_of
 
 G_LOGGER.severity = G_LOGGER.CRITICAL  # it would print to stdout, where our own output goes
 
-OLDEST_OPSET = 14
+OLDEST_OPSET = 11
 
 __all__ = [
     "constants", "load", "name_nodes", "producer", "prune", "read", "save", "skeleton", "sort", "subgraph_inputs",

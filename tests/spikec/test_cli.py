@@ -130,7 +130,7 @@ def test_dump_writes_the_graph_after_every_pass(tmp_path: Path) -> None:
         == 0
     )
     names = sorted(path.name for path in (tmp_path / "dump").iterdir())
-    assert names[0] == "01-fold_constants.onnx" and names[-1].endswith("-unroll.onnx")
+    assert names[0] == "01-take_constants.onnx" and names[-1].endswith("-unroll.onnx")
     assert any(
         node.op_type == "SpikeLinear"
         for node in onnx.load(tmp_path / "dump" / names[-1], load_external_data=False).graph.node
