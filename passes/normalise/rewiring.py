@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from spikec.ir import graph as graphs
+from spikec.ir.order import bodies
 from spikec.ir.program import Decision, Program
-
-
-def all_graphs(graph: gs.Graph) -> Iterator[gs.Graph]:
-    """The graph and every subgraph of its control flow, outer ones first."""
-    waiting = [graph]
-    while waiting:
-        current = waiting.pop()
-        yield current
-        for node in current.nodes:
-            waiting.extend(value for value in node.attrs.values() if isinstance(value, gs.Graph))
-
-
-def all_nodes(graph: gs.Graph) -> Iterator[gs.Node]:
-    for current in all_graphs(graph):
-        yield from list(current.nodes)
 
 
 def output_ids(graph: gs.Graph) -> set[int]:
     """Tensors that leave the graph or one of its subgraphs: their names and makers must stay."""
-    return {id(tensor) for current in all_graphs(graph) for tensor in current.outputs}
+    return {id(tensor) for current in bodies(graph) for tensor in current.outputs}
 
 
 def redirect(old: gs.Tensor, new: gs.Tensor) -> None:
@@ -112,7 +98,7 @@ class Replacement:
 
 def each_node(graph: gs.Graph, rewrite: Callable[[gs.Node], list[gs.Node] | None]) -> None:
     """Lets `rewrite` put other nodes (or none) in a node's place, in subgraphs too; None leaves it."""
-    for current in all_graphs(graph):
+    for current in bodies(graph):
         nodes: list[gs.Node] = []
         for node in current.nodes:
             made = rewrite(node)

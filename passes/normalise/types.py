@@ -7,11 +7,10 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from spikec.ir import graph as graphs
+from spikec.ir.order import bodies
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Program
 from spikec.ir.weights import dtype_of
-
-from .rewiring import all_graphs
 
 Dim = int | str | None
 INVENTED = "unk__"
@@ -44,9 +43,7 @@ def _invented(dim: Dim) -> bool:
 
 def variables(graph: gs.Graph) -> list[gs.Variable]:
     """What nodes give, and the outputs; not the graph's own inputs, whose types are the user's."""
-    found = {
-        id(o): o for current in all_graphs(graph) for node in current.nodes for o in node.outputs if o.name
-    }
+    found = {id(o): o for current in bodies(graph) for node in current.nodes for o in node.outputs if o.name}
     return [tensor for tensor in found.values() if isinstance(tensor, gs.Variable)]
 
 
