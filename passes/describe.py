@@ -28,8 +28,12 @@ def _record(finding: Finding) -> dict[str, Any]:
         "nodes": [[node.name, _spelled(node)] for node in finding.nodes],
         "result": finding.name,
         "error": float(finding.error),
-        "facts": {key: plain(value) for key, value in finding.facts.items() if not callable(value)},
+        "facts": {key: plain(value) for key, value in finding.facts.items() if _told(key, value)},
     }
+
+
+def _told(key: str, value: Any) -> bool:
+    return key != "label" and not callable(value)
 
 
 def _spelled(node: gs.Node) -> str:

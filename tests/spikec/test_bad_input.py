@@ -150,7 +150,7 @@ def test_no_tokens(refused: Refused, tmp_path: Path, llama: Path, words: tuple[s
 # Folders
 
 
-@pytest.mark.parametrize("words", [("run", "--prompt", "w1"), ("verify", "--npz", "a.npz"), ("explain",)])
+@pytest.mark.parametrize("words", [("run", "--prompt", "w1"), ("verify", "--npz", "a.npz")])
 def test_not_a_compiled_folder(refused: Refused, tmp_path: Path, words: tuple[str, ...]) -> None:
     command, *options = words
     (tmp_path / "folder").mkdir()
@@ -160,6 +160,34 @@ def test_not_a_compiled_folder(refused: Refused, tmp_path: Path, words: tuple[st
     for folder in ("folder", "absent", "file"):
         assert f"{folder}: is not a compiled model" in refused(command, folder, *options)
     assert "is not a report of spikec" in refused(command, "foreign", *options)
+
+
+def test_nothing_to_explain(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty").touch()
+    (tmp_path / "text").write_text("no model")
+    for absent in ("absent", "SPK1", "absent.d/x"):
+        assert f"{absent}: is not a compiled model" in refused("explain", absent)
+    assert "folder: is not a compiled model" in refused("explain", "folder")
+    assert "no such file" in refused("explain", "absent.onnx")
+    assert "empty: is an empty file" in refused("explain", "empty")
+    assert "text: is not an ONNX model" in refused("explain", "text")
+    line = refused("explain", "SPK999")
+    assert "no such diagnostic code" in line and "SPK" in line.partition(";")[2]
+
+
+def test_a_node_that_is_not_there(refused: Refused, tmp_path: Path, llama: Path) -> None:
+    for target in (llama_file(tmp_path), llama):
+        line = refused("explain", target, "Softmaxx_32")
+        assert "no node or value named like 'Softmaxx_32'" in line and "did you mean Softmax_" in line
+        assert "did you mean" not in refused("explain", target, "%%%%")
+
+
+def test_strict_is_no_way_around_a_bad_file(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no model")
+    for command in ("inspect", "compile"):
+        assert "text: is not an ONNX model" in refused(command, "text", "--strict")
+        assert "no such file" in refused(command, "absent.onnx", "--strict")
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "ann.onnx", "weights.bin"])

@@ -215,7 +215,7 @@ def test_verify_leaves_the_folder_as_it_was(compiled: Compile, text_file: Path) 
     assert before == {path: path.stat().st_mtime_ns for path in out.iterdir()}
 
 
-# run, inspect, explain, doctor
+# run, doctor
 
 
 def test_run(capsys: pytest.CaptureFixture[str], compiled: Compile) -> None:
@@ -229,20 +229,6 @@ def test_run(capsys: pytest.CaptureFixture[str], compiled: Compile) -> None:
     assert lines[0].startswith("ANN: w3") and lines[1].startswith("SNN: w3") and lines[2].startswith("same")
     assert output_of(capsys, "run", out, *prompt, "--execution", "unrolled") == plain
     assert output_of(capsys, "run", out, *prompt, "--no-library") == plain
-
-
-def test_explain(capsys: pytest.CaptureFixture[str], compiled: Compile) -> None:
-    out = compiled("llama", "fp32")
-    summary = json_of(capsys, "explain", out)
-    assert sum(row["nodes"] for row in summary) == len(models.llama().graph.node)
-    for word, expected in (
-        ("Softmax", "SpikeSoftmax"),
-        ("Gather_", "a table look-up"),
-        ("l0_q", "certificate"),
-        ("l0_n", "site"),
-    ):
-        assert expected.lower() in output_of(capsys, "explain", out, word).lower()
-    assert main(["explain", str(out), "nonsense"]) == 1
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
