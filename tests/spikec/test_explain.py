@@ -15,7 +15,7 @@ import pytest
 from onnx import helper
 
 from spikec.cli import main
-from spikec.ir.diagnostics import CODES
+from spikec.ir.codes import CODES
 
 Compile = Callable[[str, str], Path]
 Explain = Callable[..., str]
