@@ -27,8 +27,8 @@ from exports.optimised import TOOLS
 from exports.optimum import with_past, with_positions
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-REFUSED = matrix.FOLDER / "refused.json"
-"""Planned models that their exporter cannot make, with its reason."""
+README = Path(__file__).with_name("README.md")
+"""Ends with a table of the planned models that their exporter cannot make, and its reason."""
 
 
 def build(model: plan.Model) -> Case:
@@ -88,10 +88,6 @@ def make(model: plan.Model, plain: Path | None) -> str:
         exported = TOOLS[model.tool](exported, model.architecture)
     strip(exported.graph)
     del exported.metadata_props[:], exported.graph.metadata_props[:]
-    if plain:
-        target = plain / f"{model.name}.onnx"
-        onnx.save(exported, target.with_suffix(".tmp"))
-        target.with_suffix(".tmp").rename(target)
     copy = onnx.ModelProto()
     copy.CopyFrom(exported)
     data = skeleton.pack(copy)
@@ -102,7 +98,17 @@ def make(model: plan.Model, plain: Path | None) -> str:
         if before != after:
             raise SystemExit(f"{model.name}: original {before}, stored {after}")
         if isinstance(before, str):
+            one = {name: values[:1] for name, values in feed.items()}
+            alone = run(exported, one)
+            if (
+                isinstance(alone, str) and "NOT_IMPLEMENTED" not in alone
+            ):  # a valid graph without kernels is fine
+                raise ValueError(f"exported, but ONNX Runtime cannot run it: {alone}")
             said += f"; ONNX Runtime: {before}"
+    if plain:
+        target = plain / f"{model.name}.onnx"
+        onnx.save(exported, target.with_suffix(".tmp"))
+        target.with_suffix(".tmp").rename(target)
     matrix.FOLDER.mkdir(exist_ok=True)
     (matrix.FOLDER / f"{model.name}{matrix.SUFFIX}").write_bytes(data)
     return said
@@ -112,7 +118,23 @@ def reason(error: Exception) -> str:
     """The exporter's own first line that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = next((line for line in lines if "<class" in line and "Error" in line), lines[0] if lines else "")
+    told = told.partition("  [Caused by")[0].replace("|", "/")
     return f"{type(error).__name__}: {told}"[:240]
+
+
+def read_refused() -> dict[str, str]:
+    """The table at the end of the README."""
+    rows = [
+        line.strip("| ").split(" | ") for line in README.read_text().splitlines() if line.startswith("| `")
+    ]
+    return {name.strip("`"): why for name, why in rows if "-" in name}
+
+
+def write_refused(refused: dict[str, str]) -> None:
+    text = README.read_text()
+    kept = text[: text.index("\n\n", text.index("## What exporters refuse") + 30)]
+    rows = [f"| `{name}` | {why} |" for name, why in sorted(refused.items())]
+    README.write_text("\n".join([kept, "", "| model | reason |", "|---|---|", *rows, ""]))
 
 
 def main() -> None:
@@ -122,7 +144,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     planned = {model.name: model for model in plan.models(list(ARCHITECTURES))}
-    refused = json.loads(REFUSED.read_text()) if REFUSED.exists() else {}
+    refused = read_refused()
     if unknown := set(options.names) - set(planned):
         parser.error(f"not planned: {', '.join(sorted(unknown))}")
     missing = [name for name in planned if name not in matrix.NAMES and name not in refused]
@@ -135,7 +157,7 @@ def main() -> None:
         except Exception as error:  # an exporter fails in any way it likes; the matrix says so and goes on
             said = refused[name] = reason(error)
         print(f"{name}: {said} ({time.perf_counter() - started:.1f} s)", flush=True)
-        REFUSED.write_text(json.dumps(refused, indent=1, sort_keys=True) + "\n")
+        write_refused(refused)
         if options.plain:
             path = options.plain / "expected.json"
             counts = {n: matrix.expected(n) for n in planned if (options.plain / f"{n}.onnx").exists()}

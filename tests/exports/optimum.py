@@ -7,7 +7,8 @@ from exports.case import BATCH, Case, tokens
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-PAST = 5
+PAST = 3
+"""What a sliding window of four keeps."""
 
 
 class WithPast(nn.Module):

@@ -79,7 +79,31 @@ def optimised() -> list[Model]:
     return made + [Model(name, "dynamo", 18, "sdpa", tool="onnxscript") for name in names]
 
 
+def further() -> list[Model]:
+    """Caches, precisions and opsets that the rotation above does not reach."""
+    cached = (
+        "smollm",
+        "mistral",
+        "qwen2",
+        "gemma2",
+        "gemma3",
+        "phi3",
+        "gpt_neox",
+        "gptj",
+        "falcon",
+        "stablelm",
+    )
+    whole = ("roberta", "distilbert", "electra", "vit", "clip_text", "t5_encoder")
+    half = ("t5_encoder", "vit", "clip_vision", "gemma3", "phi3", "whisper_encoder")
+    made = [Model(name, "optimum", OPTIMUM, past=True) for name in cached]
+    made += [Model(name, "optimum", OPTIMUM, "sdpa") for name in whole]
+    made += [Model(name, "dynamo", 18, dtype="fp16") for name in half]
+    made += [Model(name, "legacy", 17, dtype="fp16") for name in ("roberta", "mistral", "gpt_neox")]
+    made += [Model(name, "dynamo", 20, dtype="bf16") for name in ("gemma", "smollm", "modernbert")]
+    return made + [Model(name, "legacy", 17) for name in ("falcon_alibi", "cohere", "whisper", "clip")]
+
+
 def models(architectures: list[str]) -> list[Model]:
     """Everything that is planned, without repeats."""
     rest = [name for name in architectures if name not in CORE]
-    return list(dict.fromkeys(core() + others(rest) + optimised()))
+    return list(dict.fromkeys(core() + others(rest) + optimised() + further()))
