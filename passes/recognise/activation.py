@@ -19,7 +19,7 @@ from .functions import PROBES, STRONG, Function, Name, affine, name
 ANCHORS = {
     "Tanh", "Erf", "Sigmoid", "Exp", "Relu", "Gelu", "Elu", "Celu", "Selu", "LeakyRelu", "PRelu", "HardSwish",
     "HardSigmoid", "Mish", "Softplus", "Softsign", "Swish", "ThresholdedRelu", "Shrink", "Clip", "Max", "Min",
-    "Where", "Abs", "Atan", "Sinh", "Cosh",
+    "Where", "Atan", "Sinh", "Cosh",
 }  # fmt: skip
 BOUNDS = {"Clip", "Max", "Min"}
 NEAR = 0.02
@@ -71,7 +71,7 @@ def _best(
 ) -> tuple[Region, Name | None] | None:
     """The largest closed region around the anchor that computes numbers; when it has no name, the part of it
     that has. The name is None for a region that does nothing but scale and shift."""
-    found, _ = flow.around(anchor, claimed)
+    found = flow.around(anchor, claimed)
     for whole in sorted(found, key=lambda one: -len(one.nodes)):
         key = flow.spelling(whole)
         if key not in names:
@@ -98,7 +98,7 @@ def _named_part(flow: Flow, whole: Region, names: dict[Any, Name | None]) -> tup
     best: tuple[Region, Name] | None = None
     for first in range(len(cuts) - 1):
         for last in range(first + 1, len(cuts)):
-            part, _ = flow.closed(cuts[first], cuts[last])
+            part = flow.closed(cuts[first], cuts[last])
             if part is None or len(part.nodes) == len(whole.nodes):
                 continue
             named = _named(flow, part, names)
@@ -121,7 +121,7 @@ def _named(flow: Flow, part: Region, names: dict[Any, Name | None]) -> Name | No
 def _affine(flow: Flow, source: gs.Tensor, result: gs.Tensor) -> bool:
     if source is result:
         return True
-    part, _ = flow.closed(source, result)
+    part = flow.closed(source, result)
     y = flow.evaluate(part, PROBES) if part is not None else None
     return y is not None and affine(y)
 

@@ -99,9 +99,8 @@ def _vectors(gamma: np.ndarray, beta: np.ndarray, channels: int | None) -> dict[
 def _spelled_out(flow: Flow, anchor: gs.Node, claimed: set[int]) -> tuple[Finding | None, str]:
     if id(anchor) not in flow.admitted:
         return None, _why_not_admitted(anchor)
-    found, leak = flow.around(anchor, claimed)
     nearest: Fit | None = None
-    for one in found:
+    for one in flow.around(anchor, claimed):
         n = rows.channels(flow, one)
         fit = _fit(flow, one, n or rows.UNKNOWN_CHANNELS)
         if fit is None:
@@ -114,8 +113,10 @@ def _spelled_out(flow: Flow, anchor: gs.Node, claimed: set[int]) -> tuple[Findin
         if fit.kind == "rmsnorm" and (mean := _centred(flow, one.source)):
             return None, f"it ends a layer norm whose interior value {mean!r} is read elsewhere"
         return _finding(one, fit, n), ""
-    if leak:
-        return None, f"its interior value {leak!r} is read elsewhere"
+    for one in flow.open_around(anchor):
+        fit = _fit(flow, one, rows.channels(flow, one) or rows.UNKNOWN_CHANNELS)
+        if fit is not None and fit.error <= TOLERANCE:
+            return None, f"the interior value {flow.leak(one)!r} of this {fit.kind} is read elsewhere"
     if nearest is not None and nearest.error < 1:
         return None, f"{UNMATCHED}; nearest: {nearest.kind}, error {nearest.error:.1g}"
     return None, UNMATCHED

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from spikec.ir.flow import Flow, data_tensors
+from spikec.ir import region
+from spikec.ir.flow import Flow, Region, data_tensors
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Finding, Program
 
@@ -70,34 +71,40 @@ def _probes(n: int) -> np.ndarray:
 
 
 def _fit(flow: Flow, anchor: gs.Node, claimed: set[int]) -> tuple[Finding | None, str, str]:
-    found, leak = flow.around(anchor, claimed)
     nearest = np.inf
-    for one in found:
-        n = rows.channels(flow, one) or rows.UNKNOWN_CHANNELS
-        x = _probes(n)
-        y = rows.evaluate(flow, one, x) if n > 1 else None
-        if y is None:
-            continue
-        weights = np.exp(x - x.max(-1, keepdims=True))
-        weights /= weights.sum(-1, keepdims=True)
-        error = float(np.nan_to_num(np.abs(y - weights).max(), nan=np.inf))
+    for one in flow.around(anchor, claimed):
+        error, logarithm = _errors(flow, one)
         if error <= TOLERANCE:
             return (
                 Finding("softmax", (one.source,), one.result, one.nodes, {"label": "softmax"}, error),
                 "",
                 "",
             )
-        if np.abs(y - np.log(weights)).max() <= TOLERANCE * np.abs(x).max():
+        if logarithm <= TOLERANCE:
             return None, "SPK112", "it is the logarithm of a softmax, which has no spiking operator"
         nearest = min(nearest, error)
     if not _of_exponentials(flow, anchor):
         return None, "SPK113", "a sum along an axis outside every normalisation and softmax"
-    if leak:
-        return None, "SPK112", f"its interior value {leak!r} is read elsewhere"
+    for one in flow.open_around(anchor):
+        if _errors(flow, one)[0] <= TOLERANCE:
+            return None, "SPK112", f"the interior value {flow.leak(one)!r} of this softmax is read elsewhere"
     near = f"; nearest: softmax, error {nearest:.1g}" if np.isfinite(nearest) else ""
     return None, "SPK112", f"its numbers are no softmax of one value over the last axis{near}"
 
 
+def _errors(flow: Flow, one: Region) -> tuple[float, float]:
+    """How far the region is from softmax and from its logarithm; infinite when it is not even a matrix."""
+    n = rows.channels(flow, one) or rows.UNKNOWN_CHANNELS
+    x = _probes(n)
+    y = rows.evaluate(flow, one, x) if n > 1 else None
+    if y is None or not np.isfinite(y).all():
+        return np.inf, np.inf
+    weights = np.exp(x - x.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    logarithm = np.abs(y - np.log(weights)).max() / np.abs(x).max()
+    return float(np.abs(y - weights).max()), float(logarithm)
+
+
 def _of_exponentials(flow: Flow, anchor: gs.Node) -> bool:
-    values = (anchor.inputs[0], *flow.above(anchor.inputs[0]))
-    return anchor.op == "ReduceLogSumExp" or any(t.inputs and t.inputs[0].op == "Exp" for t in values)
+    near = region.ancestors(anchor.inputs[0], 3)
+    return anchor.op == "ReduceLogSumExp" or any(t.inputs and t.inputs[0].op == "Exp" for t in near)

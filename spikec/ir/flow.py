@@ -21,6 +21,8 @@ from .operators import SCALAR_OPS
 
 REACH = 24
 """How many values up or down a region is sought; longer chains are taken in pieces."""
+ENTRIES = 6
+"""How many of them are tried to tell why a region was refused."""
 LARGEST = 64
 """Nodes of the largest region."""
 
@@ -113,31 +115,24 @@ class Flow:
         """The values that take in every use of `tensor`, nearest first, itself left out."""
         return _chain(self._below, tensor)
 
-    def closed(
-        self, source: gs.Tensor, result: gs.Tensor, barred: Collection[int] = ()
-    ) -> tuple[Region | None, str]:
-        """The region between two values, or (None, why): the interior value that is read elsewhere, or ""
-        when something else hinders."""
-        order, hindered = self._between(source, result, barred)
-        if hindered:
-            return None, ""
-        inside = {id(node) for node in order}
-        for node in order:
+    def closed(self, source: gs.Tensor, result: gs.Tensor, barred: Collection[int] = ()) -> Region | None:
+        """The region between two values, if nobody else reads what is inside."""
+        one = self.span(source, result, barred)
+        return one if one is not None and not self.leak(one) else None
+
+    def leak(self, one: Region) -> str:
+        """The interior value that is read elsewhere, if there is one."""
+        inside = {id(node) for node in one.nodes}
+        for node in one.nodes:
             for o in node.outputs:
-                if o is not result and (
+                if o is not one.result and (
                     id(o) in self.outputs or any(id(user) not in inside for user in o.outputs)
                 ):
-                    return None, str(o.name)
-        return Region(source, result, tuple(order)), ""
+                    return str(o.name)
+        return ""
 
-    def span(self, source: gs.Tensor, result: gs.Tensor) -> Region | None:
+    def span(self, source: gs.Tensor, result: gs.Tensor, barred: Collection[int] = ()) -> Region | None:
         """The region between two values, whoever else reads what is inside."""
-        order, hindered = self._between(source, result, ())
-        return None if hindered else Region(source, result, tuple(order))
-
-    def _between(
-        self, source: gs.Tensor, result: gs.Tensor, barred: Collection[int]
-    ) -> tuple[list[gs.Node], bool]:
         seen: set[int] = set()
         order: list[gs.Node] = []
         stack: list[tuple[gs.Tensor, bool]] = [(result, False)]
@@ -147,38 +142,53 @@ class Flow:
                 continue
             node = graphs.producer(tensor)
             if node is None or id(node) not in self.admitted or id(node) in barred:
-                return [], True
+                return None
             if inputs_done:
                 order.append(node)
             elif id(node) not in seen:
                 seen.add(id(node))
                 if len(seen) > LARGEST:
-                    return [], True
+                    return None
                 stack.append((tensor, True))
                 stack.extend((i, False) for i in reversed(self.moving(node)))
-        return order, False
+        return Region(source, result, tuple(order))
 
-    def around(self, node: gs.Node, barred: Collection[int] = ()) -> tuple[list[Region], str]:
-        """The closed regions that hold `node`, the farthest exit and nearest entry first, and the first interior
-        value that kept one open."""
-        start, leak = node.outputs[0], ""
+    def around(self, node: gs.Node, barred: Collection[int] = ()) -> list[Region]:
+        """The closed regions that hold `node`: the farthest exit first, and of its entries the nearest."""
+        start = node.outputs[0]
         found: list[list[Region]] = []
         if id(node) not in self.admitted or id(node) in barred:
-            return [], ""
-        before = list(self.above(start))
-        place = {id(tensor): index for index, tensor in enumerate(before)}
+            return []
+        before = {id(tensor) for tensor in self.above(start)}
         for result in (start, *self.below(start)):
-            shared = [t for t in self.above(result) if id(t) in place]
+            shared = [t for t in self.above(result) if id(t) in before]
             if not shared:
                 break
             found.append([])
             for source in shared:
-                one, why = self.closed(source, result, barred)
-                leak = leak or why
+                one = self.closed(source, result, barred)
                 if one is None:
                     break
                 found[-1].append(one)
-        return [one for group in reversed(found) for one in group], leak
+        return [one for group in reversed(found) for one in group]
+
+    def open_around(self, node: gs.Node) -> Iterator[Region]:
+        """Regions that hold `node` and are not closed, the largest first: to tell why one was refused."""
+        before = {id(tensor) for tensor in self.above(node.outputs[0])}
+        reached, frontier = [], [node.outputs[0]]
+        seen = {id(node)}
+        while frontier and len(reached) < LARGEST:
+            tensor = frontier.pop(0)
+            reached.append(tensor)
+            for user in tensor.outputs:
+                if id(user) in self.admitted and id(user) not in seen:
+                    seen.add(id(user))
+                    frontier.append(user.outputs[0])
+        for result in reversed(reached):
+            for source in [t for t in self.above(result) if id(t) in before][:ENTRIES]:
+                one = self.span(source, result)
+                if one is not None and self.leak(one):
+                    yield one
 
     def cuts(self, whole: Region) -> list[gs.Tensor]:
         """The values that every path through a region passes, from its source to its result."""
