@@ -42,7 +42,7 @@ MADE_OF_POSITIONS = {
 """What masks and tables of angles are made with: computed although these are matrices of real numbers."""
 
 
-@compiler_pass(after=["take_constants", "modernise"])
+@compiler_pass(after=["take_constants", "modernise", "widen"])
 def fold_constants(program: Program) -> None:
     for _ in range(ROUNDS):
         if not fold(program, Types(program.graph)):
