@@ -14,30 +14,10 @@ from spikec.ir.program import Program
 from spikec.ir.session import reference_session
 from spikec.ir.weights import array
 
-UNSUPPORTED = {"float16", "bfloat16", "float64"}
-READERS = {"MatMul", "Gemm", "Gather"}
 CHUNK = 1 << 24
 
 
-@compiler_pass(after=["fold_constants"])
-def check_precision(program: Program) -> None:
-    """Refuses half and double precision while the reason can still be named: no spiking op takes them."""
-    for constant in graphs.constants(program.graph):
-        kind = array(constant).dtype.name
-        if (
-            kind in UNSUPPORTED
-            and len(constant.shape) == 2
-            and any(node.op in READERS for node in constant.outputs)
-        ):
-            raise SpikecError(
-                f"weight {constant.name!r} is {kind}",
-                where=str(program.source),
-                why="spikec compiles float32 models",
-                fix="export the model in float32",
-            )
-
-
-@compiler_pass(after=["check_precision"])
+@compiler_pass(after=["infer_types"])
 def check_weights(program: Program) -> None:
     for constant in graphs.constants(program.graph):
         values = array(constant)

@@ -133,8 +133,8 @@ CODES |= {
     "SPK422": Code(
         "note",
         "quantised activations computed as real numbers",
-        "The model rounds activations to integers on the way into a product; spikes take the place of that, so "
-        "the rounding is left out.",
+        "The model rounds activations to integers on the way into a product; spikes take the place of that, "
+        "so the rounding is left out.",
         "Nothing need be done; compare with the float model that this one was quantised from.",
     ),
     "SPK423": Code(
@@ -146,8 +146,8 @@ CODES |= {
     "SPK430": Code(
         "warning",
         "part of the model inside control flow",
-        "Attention, norms or products stand in the body of an If, Loop or Scan. They are counted, but nothing "
-        "is converted there, because calibration cannot look inside.",
+        "Attention, norms or products stand in the body of an If, Loop or Scan. They are counted, but "
+        "nothing is converted there, because calibration cannot look inside.",
         "Export the model without the control flow: one branch alone, or the loop unrolled.",
     ),
     "SPK431": Code(

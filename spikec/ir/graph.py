@@ -90,6 +90,9 @@ def load(path: Path) -> gs.Graph:
         )
     graph = gs.import_onnx(model)
     graph.__dict__["spikec_census"] = census
+    for tensor in (*graph.inputs, *graph.outputs):
+        if isinstance(tensor.dtype, int):  # a type that numpy itself does not have
+            tensor.dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.dtype)
     canonicalise(graph)
     for tensor in [*constants(graph), *graph.tensors().values()]:
         if isinstance(tensor, gs.Constant) and type(tensor._values) is LazyValues:

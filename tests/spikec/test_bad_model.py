@@ -170,27 +170,6 @@ def test_no_number_in_a_constant_node(refused: Refused, tmp_path: Path) -> None:
     assert "weight 'l1_wup' holds NaN" in refused("compile", edited(tmp_path, edit))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64", "bfloat16"])
-def test_other_precisions(refused: Refused, tmp_path: Path, dtype: str) -> None:
-    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype)) if dtype != "bfloat16" else TensorProto.BFLOAT16
-
-    def edit(model: onnx.ModelProto) -> None:
-        for tensor in model.graph.initializer:
-            if tensor.data_type == TensorProto.FLOAT:
-                values = np.clip(numpy_helper.to_array(tensor), -60000, 60000)
-                tensor.CopyFrom(
-                    helper.make_tensor(tensor.name, kind, values.shape, values.reshape(-1).tolist())
-                )
-        for node in model.graph.node:
-            if node.op_type == "Cast":
-                node.attribute[0].i = kind
-        model.graph.output[0].type.tensor_type.elem_type = kind
-        del model.graph.value_info[:]
-
-    line = refused("compile", edited(tmp_path, edit))
-    assert f"is {dtype} (spikec compiles float32 models); export the model in float32" in line
-
-
 def test_mismatched_product(refused: Refused, tmp_path: Path) -> None:
     def edit(model: onnx.ModelProto) -> None:
         weight = next(t for t in model.graph.initializer if t.name == "l0_wo")
