@@ -53,7 +53,7 @@ def take(model: onnx.ModelProto) -> Census:
         functions=sorted(f"{f.domain}:{f.name}" for f in model.functions),
         metadata={p.key: p.value[:200] for p in model.metadata_props},
     )
-    for graph in _graphs(model.graph):
+    for graph in graph_protos(model.graph):
         for tensor in graph.initializer:
             _weigh(census, tensor)
         for node in graph.node:
@@ -70,7 +70,7 @@ def _plain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+def graph_protos(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """The graph and the bodies of its If, Loop and Scan nodes, however deep."""
     stack = [graph]
     while stack:

@@ -124,39 +124,6 @@ CODES |= {
         "types, but for bfloat16, which ONNX Runtime's Python side cannot hand over.",
         "Nothing need be done; the original's own rounding is not reproduced.",
     ),
-    "SPK421": Code(
-        "note",
-        "quantised weights",
-        "Integer weights are used at the real values they stand for.",
-        "Nothing need be done; `--weights int8` quantises again.",
-    ),
-    "SPK422": Code(
-        "note",
-        "quantised activations computed as real numbers",
-        "The model rounds activations to integers on the way into a product; spikes take the place of that, "
-        "so the rounding is left out.",
-        "Nothing need be done; compare with the float model that this one was quantised from.",
-    ),
-    "SPK423": Code(
-        "warning",
-        "quantised operator stays ordinary",
-        "An operator on integers is not one that spikec knows as a product of real numbers.",
-        "Give the float model that this one was quantised from.",
-    ),
-    "SPK430": Code(
-        "warning",
-        "part of the model inside control flow",
-        "Attention, norms or products stand in the body of an If, Loop or Scan. They are counted, but "
-        "nothing is converted there, because calibration cannot look inside.",
-        "Export the model without the control flow: one branch alone, or the loop unrolled.",
-    ),
-    "SPK431": Code(
-        "note",
-        "one branch compiled",
-        "The whole transformer stands in the branches of one choice that an input makes; the branch named is "
-        "compiled, the other one is dropped.",
-        "Export the other branch as a model of its own if it is needed.",
-    ),
 }
 
 RETIRED: frozenset[str] = frozenset()

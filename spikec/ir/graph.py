@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import onnx
-import onnx.inliner
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
 from onnx_graphsurgeon.ir.tensor import LazyValues
@@ -15,6 +14,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from .census import take
 from .diagnostics import SpikecError, reason
 from .order import canonicalise, name_nodes, producer, prune, sort, subgraph_inputs
+from .plain import checkable, plain
 from .weights import INLINE_BYTES, DataFile, MappedValues, dtype_of
 
 G_LOGGER.severity = G_LOGGER.CRITICAL  # it would print to stdout, where our own output goes
@@ -70,7 +70,7 @@ def load(path: Path) -> gs.Graph:
                 fix="export it again",
             )
     try:
-        onnx.checker.check_model(_without(model, external) if external else model)
+        onnx.checker.check_model(checkable(_without(model, external) if external else model))
     except onnx.checker.ValidationError as error:
         raise SpikecError(
             "is not a valid ONNX model",
@@ -78,8 +78,7 @@ def load(path: Path) -> gs.Graph:
             why=reason(error),
             fix="check the export; spikec reads standard operators",
         ) from error
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    model = plain(model, path)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if opset < OLDEST_OPSET:
         raise SpikecError(
