@@ -9,7 +9,7 @@ from typing import Any
 import onnx_graphsurgeon as gs
 
 from ..ir.program import Finding
-from .wiring import Wiring
+from .wiring import Wiring, value_of
 from .words import Features
 
 EVIDENCE = {
@@ -28,6 +28,7 @@ EVIDENCE = {
     "softcap": "capped scores",
     "parallel": "attention and MLP read the same norm or sum",
 }
+CAPS = {"softcap", "tanh"}
 RARE = {"cross", "sliding", "softcap"}
 """What one attention of a model is enough to tell; all else must hold for most of them."""
 
@@ -79,7 +80,7 @@ def _one_attention(attention: Finding, wiring: Wiring) -> set[str]:
     context = facts.get("context")
     if linears and isinstance(context, Finding) and _parallel(linears, attention, wiring):
         words.add("parallel")
-    if any(f.facts["label"] in ("tanh", "softcap") for f in passed) or facts.get("softcap"):
+    if facts.get("softcap"):
         words.add("softcap")
     return words
 
@@ -104,7 +105,7 @@ def _apart(query: list[Finding], key: list[Finding]) -> bool:
     """Whether queries and keys are projections of different values."""
     if not query or not key:
         return False
-    return not {id(f.sources[0]) for f in query} & {id(f.sources[0]) for f in key}
+    return not {id(value_of(f.sources[0])) for f in query} & {id(value_of(f.sources[0])) for f in key}
 
 
 def _biased(linear: Finding) -> bool:
@@ -121,6 +122,8 @@ def _parallel(linears: list[Finding], attention: Finding, wiring: Wiring) -> boo
     """Whether an activation of the same block works on the very stream that the attention reads."""
     stream = {id(wiring.unnormed(f.sources[0])) for f in linears}
     for activation in wiring.activations_of(attention.block):
+        if activation.facts["label"] in CAPS:
+            continue
         for up in wiring.linears([activation.sources[0]])[0]:
             if up.kind == "linear" and id(wiring.unnormed(up.sources[0])) in stream:
                 return True

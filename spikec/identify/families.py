@@ -15,7 +15,6 @@ class Family:
     lacks: str = ""
 
 
-LLAMA = "rmsnorm pre-norm rope gated causal"
 FAMILIES = (
     # vision, sound, and several towers
     Family("vision-language model", "LLaVA and its like", "patches tokens rmsnorm layernorm"),
@@ -91,6 +90,5 @@ FAMILIES = (
 
 
 def fits(words: set[str]) -> list[Family]:
-    """The families that fit, the one that says most first."""
-    fitting = [f for f in FAMILIES if {*f.has.split()} <= words and not {*f.lacks.split()} & words]
-    return sorted(fitting, key=lambda f: -len(f.has.split()))
+    """The families that fit, as FAMILIES has them: the more special first."""
+    return [f for f in FAMILIES if {*f.has.split()} <= words and not {*f.lacks.split()} & words]

@@ -10,8 +10,11 @@ import onnx_graphsurgeon as gs
 from ..ir.program import Finding, Program
 from .attention import attention_features
 from .inputs import input_features
-from .wiring import Wiring
+from .wiring import Wiring, value_of
 from .words import Features
+
+NOT_BETWEEN_LAYERS = ("tanh", "softcap", "affine")
+"""Functions that poolers, caps and heads have: they do not tell the activation of the layers."""
 
 
 def features(program: Program) -> Features:
@@ -41,12 +44,12 @@ def _norms(out: Features, wiring: Wiring) -> None:
             out.add(place, f"{places[place]} {where}")
     if places["embedding-norm"]:
         out.add("embedding-norm", "a norm right after the embedding")
-    if any(f.kind == "layernorm" and not np.any(f.facts.get("beta", 1)) for f in norms):
+    if kinds["layernorm"] and all(not np.any(f.facts.get("beta", 1)) for f in norms if f.kind == "layernorm"):
         out.add("norm-without-shift", "LayerNorm without shift")
 
 
 def _place(norm: Finding, wiring: Wiring) -> str:
-    source, result = norm.sources[0], norm.result
+    source, result = value_of(norm.sources[0]), norm.result
     read_on = id(source) in wiring.joined
     if id(result) in wiring.joined:
         if id(source) in wiring.residuals and not read_on:
@@ -59,7 +62,8 @@ def _place(norm: Finding, wiring: Wiring) -> str:
 def _activations(out: Features, wiring: Wiring) -> None:
     inner = [f for f in wiring.program.of("activation") if f.block >= 0] or wiring.program.of("activation")
     labels = Counter(f.facts["label"] for f in inner)
-    labels.pop("tanh", None)
+    for other in NOT_BETWEEN_LAYERS:
+        labels.pop(other, None)
     if not labels:
         return
     out.activation, count = labels.most_common(1)[0]

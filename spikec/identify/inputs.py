@@ -12,7 +12,7 @@ from ..ir import graph as graphs
 from ..ir import region
 from ..ir.inputs import FILLERS
 from ..ir.program import Finding
-from .wiring import LOOK, Wiring
+from .wiring import LOOK, Wiring, operands
 from .words import Features
 
 MOVES = {
@@ -88,7 +88,7 @@ def _role(embedding: Finding) -> str:
             seen.add(id(node))
             if node.op in COUNTING:
                 return "positions"
-            stack.extend(node.inputs)
+            stack.extend(operands(node))
     return "tokens" if named else "positions"
 
 

@@ -11,6 +11,13 @@ from ..ir.program import Finding, Program
 
 LOOK = 400
 """Nodes that a walk through the graph looks at before it gives up."""
+MOVES_FIRST = {
+    "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "Expand", "Gather", "Flatten", "Tile",
+    "Pad", "Identity", "Cast", "CumSum", "Trilu", "Clip",
+}  # fmt: skip
+"""Operators whose first input is the value; the others say how it is moved."""
+SEEN_THROUGH = {"Cast", "Identity", "Dropout", "Reshape"}
+NORMS = ("layernorm", "rmsnorm")
 STOPS = {"linear", "head", "other_linear", "embedding", "residual"}
 
 
@@ -22,7 +29,7 @@ class Wiring:
         self.by_result = {id(f.result): f for f in program.findings if f.kind != "attention"}
         self.owner = program.owner()
         self.residuals = {id(f.result) for f in program.of("residual")}
-        self.joined = {id(s) for f in program.of("residual") for s in f.sources}
+        self.joined = {id(value_of(s)) for f in program.of("residual") for s in f.sources}
         self.activations: dict[int, list[Finding]] = {}
         for f in program.of("activation"):
             self.activations.setdefault(f.block, []).append(f)
@@ -49,7 +56,7 @@ class Wiring:
                 passed.append(finding)
                 stack.extend(finding.sources[:1] if finding.kind == "rope" else finding.sources)
             else:
-                stack.extend(node.inputs)
+                stack.extend(operands(node))
         return stopped, passed
 
     def linears(self, tensors: Iterable[gs.Tensor]) -> tuple[list[Finding], list[Finding]]:
@@ -61,5 +68,23 @@ class Wiring:
 
     def unnormed(self, tensor: gs.Tensor) -> gs.Tensor:
         """What the norm read whose result this is; any other tensor itself."""
+        tensor = value_of(tensor)
         norm = self.by_result.get(id(tensor))
-        return norm.sources[0] if norm is not None and norm.kind in ("layernorm", "rmsnorm") else tensor
+        return value_of(norm.sources[0]) if norm is not None and norm.kind in NORMS else tensor
+
+
+def operands(node: gs.Node) -> list[gs.Tensor]:
+    """The inputs whose values a node's result holds; none of one that only counts them."""
+    if node.op in ("Shape", "Size"):
+        return []
+    return list(node.inputs[:1] if node.op in MOVES_FIRST else node.inputs)
+
+
+def value_of(tensor: gs.Tensor) -> gs.Tensor:
+    """The value before casts and reshapes."""
+    for _ in range(LOOK):
+        node = graphs.producer(tensor)
+        if node is None or node.op not in SEEN_THROUGH:
+            break
+        tensor = node.inputs[0]
+    return tensor

@@ -140,8 +140,8 @@ MADE = "<!-- Made by `python -m spikec.ir.codes > docs/diagnostics.md`; edit `sp
 PREFACE = (
     "Every remark has a code, whose number never changes its meaning; `spikec explain CODE` prints",
     "what stands here. A *warning* says that something was not converted or may be wrong, a *note* asks for",
-    "nothing. With `--strict` a warning of the first two families makes `compile` and `inspect`",
-    "exit with 3, except where it says otherwise.",
+    "nothing. With `--strict` a warning makes `compile` and `inspect` exit with 3, except where it says",
+    "otherwise and where it speaks of the model itself (SPK3).",
 )
 
 
@@ -149,8 +149,9 @@ def as_markdown() -> str:
     """`docs/diagnostics.md`, whole."""
     lines = ["# Diagnostics", "", MADE, "", *PREFACE]
     for family, title in FAMILIES.items():
-        lines += ["", f"## {title}"]
-        for number in sorted(code for code in CODES if code.startswith(family)):
+        numbers = sorted(code for code in CODES if code.startswith(family))
+        lines += ["", f"## {title}"] if numbers else []
+        for number in numbers:
             lines += ["", f"### {number}: {CODES[number].title}", "", *_entry(CODES[number])]
     return "\n".join(lines) + "\n"
 

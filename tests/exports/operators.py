@@ -1,0 +1,190 @@
+"""`docs/operators.md`, made from the matrix: python tests/exports/operators.py > docs/operators.md (no torch)."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+if __name__ == "__main__":
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import onnx
+from exports import matrix
+
+from spikec.ir.diagnostics import SpikecError
+from spikec.ir.program import Decision
+from spikec.overview import recognise
+from spikec.passes.classify import NO_ACTIVATION, SELECTS
+from spikec.passes.methods import METHODS
+from spikec.report import found
+
+MAKERS = {
+    "dynamo": "torch dynamo", "legacy": "TorchScript", "optimum": "optimum", "ort": "ORT optimizer",
+    "session": "ORT session", "slim": "onnxslim",
+}  # fmt: skip
+"""Columns of the second table, by the words in a model's name; later ones are applied to an export."""
+KEPT = {reason for method in METHODS.values() for reason in method.kept.values()}
+HEAD = """# Operators
+
+<!-- Made by `python tests/exports/operators.py > docs/operators.md` from the {count} models of tests/exports. -->
+
+What becomes of every ONNX operator that occurs in the exported models of the tests, whatever it is part of there:
+
+- *spiking as*: part of what was recognised under that name and gets a spiking operator;
+- *linear*: sums, scalings, rotations and moves of values, which commute with the sum over timesteps;
+- *folded*: gone before recognition: a constant, a known size, or no change of its input;
+- *aside*: positions, masks, shapes and selections, which no activation goes through;
+- *kept*: dense on purpose (embedding, head, router);
+- *host*: works on activations and was not recognised; every such node is told with a reason.
+
+An operator that is *taken apart* counts as what its parts are.
+"""
+
+
+@dataclass
+class Row:
+    """One operator: the models it occurs in, and what its nodes became."""
+
+    models: set[str] = field(default_factory=set)
+    nodes: int = 0
+    uses: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Survey:
+    rows: dict[str, Row] = field(default_factory=lambda: defaultdict(Row))
+    exact: Counter[tuple[str, str]] = field(default_factory=Counter)
+    total: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def survey(names: list[str]) -> Survey:
+    result = Survey()
+    for name in names:
+        cell = name.partition("-")[0], maker(name)
+        result.total[cell] += 1
+        result.exact[cell] += look(name, result.rows)
+    return result
+
+
+def maker(name: str) -> str:
+    words = re.findall(r"[a-z]+", name.partition("-")[2])
+    return [MAKERS[word] for word in words if word in MAKERS][-1]
+
+
+def look(name: str, rows: dict[str, Row]) -> bool:
+    """Adds the operators of one model; whether everything in it was counted exactly."""
+    model = matrix.load(name)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(model, path)
+        try:
+            program = recognise(path)
+        except SpikecError:
+            return False
+    for op, count in program.census.ops.items():
+        rows[op].models.add(name)
+        rows[op].nodes += count
+    names = {node.name: _key(node) for node in model.graph.node}
+    for decision in program.decisions.values():
+        origin = decision.origin or decision.node
+        op = names.get(origin) or _unnamed(origin, program.census.ops)
+        if op in program.census.ops:
+            apart = decision.origin and op.rpartition(":")[2] != decision.op
+            rows[op].uses[("apart: " if apart else "") + use(decision)] += 1
+    counts = found(program)
+    return {kind: counts[kind] for kind in matrix.expected(name)} == matrix.expected(name)
+
+
+def _key(node: onnx.NodeProto) -> str:
+    return f"{node.domain}:{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+
+
+def _unnamed(name: str, ops: Counter[str]) -> str:
+    """The operator in the name that a nameless node was given."""
+    op = name.partition("#")[0]
+    return next((key for key in ops if key.rpartition(":")[2] == op), "")
+
+
+def use(decision: Decision) -> str:
+    if decision.verdict == "spiking":
+        return f"spiking as {decision.reason.partition(' -> ')[0]}"
+    if decision.reason in (NO_ACTIVATION, SELECTS):
+        return "aside"
+    if decision.reason in KEPT:
+        return "kept"
+    if decision.reason.startswith("folded"):
+        return "folded"
+    return decision.verdict
+
+
+def as_markdown(result: Survey, count: int) -> str:
+    lines = [
+        HEAD.format(count=count),
+        "| operator | models | nodes | what becomes of it |",
+        "|---|---|---|---|",
+    ]
+    for op in sorted(result.rows, key=lambda key: (":" in key, key.lower())):
+        row = result.rows[op]
+        lines.append(f"| `{op}` | {len(row.models)} | {row.nodes} | {told(row.uses)} |")
+    lines += ["", *taken_apart(result)]
+    lines += ["## Models", "", "Models of which every count is exact, of all there are.", ""]
+    makers = [m for m in MAKERS.values() if any(m == column for _, column in result.total)]
+    lines += [f"| architecture | {' | '.join(makers)} | all |", "|---" * (len(makers) + 2) + "|"]
+    architectures = sorted({architecture for architecture, _ in result.total})
+    for architecture in architectures:
+        cells = [_score(result, [(architecture, m)]) for m in makers]
+        whole = _score(result, [(architecture, m) for m in makers])
+        lines.append(f"| {architecture} | {' | '.join(cells)} | {whole} |")
+    columns = [_score(result, [(a, m) for a in architectures]) for m in makers]
+    everything = _score(result, list(result.total))
+    lines.append(f"| **all** | {' | '.join(columns)} | **{everything}** |")
+    return "\n".join(lines) + "\n"
+
+
+def _score(result: Survey, cells: list[tuple[str, str]]) -> str:
+    total = sum(result.total[cell] for cell in cells)
+    return f"{sum(result.exact[cell] for cell in cells)}/{total}" if total else ""
+
+
+def told(uses: Counter[str]) -> str:
+    """Uses by how common they are; the parts of what is taken apart come after that word."""
+    whole = Counter({key: n for key, n in uses.items() if not key.startswith("apart: ")})
+    parts = Counter({key[7:]: n for key, n in uses.items() if key.startswith("apart: ")})
+    texts = [_listed(whole)] if whole else []
+    texts += [f"taken apart: {_listed(parts)}"] if parts else []
+    return "; ".join(texts) or "taken apart"
+
+
+def _listed(uses: Counter[str]) -> str:
+    common = sorted(uses, key=lambda key: (-uses[key], key))
+    spiking = [key[len("spiking as ") :] for key in common if key.startswith("spiking as ")]
+    others = [key for key in common if not key.startswith("spiking as ")]
+    return ", ".join(([f"spiking as {', '.join(spiking)}"] if spiking else []) + others)
+
+
+def taken_apart(result: Survey) -> list[str]:
+    """Operators that normalisation knows, whether or not a model of the matrix has them."""
+    try:
+        from spikec.passes.normalise.fused import FORMS
+    except ImportError:
+        return []
+    names = sorted(f"{domain}:{op}" if domain else op for domain, op in FORMS)
+    return [
+        "Fused operators that are taken apart where they occur, each tested on its own against ONNX Runtime: "
+        + ", ".join(f"`{name}`" for name in names)
+        + ".",
+        "",
+    ]
+
+
+def document() -> str:
+    return as_markdown(survey(matrix.NAMES), len(matrix.NAMES))
+
+
+if __name__ == "__main__":
+    print(document(), end="")
