@@ -1,17 +1,12 @@
-"""`docs/operators.md`, made from the matrix: python tests/exports/operators.py > docs/operators.md (no torch)."""
+"""`docs/operators.md`, made by PYTHONPATH=.:tests python -m exports.operators > docs/operators.md"""
 
 from __future__ import annotations
 
 import re
-import sys
 import tempfile
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-
-ROOT = Path(__file__).parents[2]
-if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import onnx
 from exports import matrix
@@ -31,9 +26,9 @@ MAKERS = {
 KEPT = {reason for method in METHODS.values() for reason in method.kept.values()}
 HEAD = """# Operators
 
-<!-- Made by `python tests/exports/operators.py > docs/operators.md` from the {count} models of tests/exports. -->
+<!-- Made by `PYTHONPATH=.:tests python -m exports.operators > docs/operators.md`. -->
 
-What becomes of every ONNX operator that occurs in the exported models of the tests, whatever it is part of there:
+What becomes of every ONNX operator in the {count} models of `tests/exports`, whatever it is part of there:
 
 - *spiking as*: part of what was recognised under that name and gets a spiking operator;
 - *linear*: sums, scalings, rotations and moves of values, which commute with the sum over timesteps;
