@@ -21,7 +21,7 @@ struct DecodeKernel {
 
   static void infer(InferContext& context) {
     TypeShape train = context.input(0);
-    if (train.dims.empty()) return;
+    if (train.dims.size() < 2) return;  // perhaps of unknown rank
     train.dims.erase(train.dims.begin());
     context.set_output(0, {ElementType::Float, train.dims});
   }

@@ -3,9 +3,10 @@ the graph does with each input."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,19 @@ from .ir.inputs import Feed, ModelInput, plain_value
 from .ir.program import Program
 from .ir.session import Session, reference_session
 from .ir.sizes import Sizes, fixed, word
+from .ir.weights import array
 
 LENGTHS = (64, 32, 16, 8, 4, 2, 1)
 SHARES = (1, 1, 1, 1, 0.5, 0.1, 0.03, 0)
 """How much of each sampled sequence is no padding: attention over few tokens averages less, values grow."""
+SOURCES = (64, 8)
+"""Lengths of an encoder's output."""
 PASTS = (0, 8)
 """Lengths of a first cache: none, or some for a model that does not begin."""
 IMAGES = (224, 32)
-TRIALS = 64
-MOST_MARKS = 4096
+BATCHES = (1, 2)
+LONGEST = 4096
+TRIALS = 200
 
 
 def sample_feeds(program: Program, model: Path, seed: int) -> list[Feed]:
@@ -65,19 +70,22 @@ class Sampler:
         self.length = sizes["length"]
         self.rng, made = np.random.default_rng(self.seed), []
         for index, share in enumerate(SHARES):
-            feed = self.draw(sizes)
-            if index % 2 and self._cached() and sizes["past"] == 0:
-                feed = self._second_part(feed, sizes) or feed
-            made.append(self._pad(feed, share))
+            later = self._later(sizes, 5 * index) if index % 2 else None
+            made.append(self._pad(later or self.draw(sizes), share))
         return made
 
     def shapes(self) -> Iterator[Feed]:
         """Feeds of two shapes as far apart as the model allows: one sequence going on from a cache if it has
         one, and two short ones from the beginning."""
         sizes = self._mark(self._fit())
-        feed = self.draw(sizes)
-        yield (self._second_part(feed, sizes) if self._cached() else None) or feed
-        yield self.draw(self._sized(sizes, batch=2, length=max(min(5, sizes["length"]), self.marks + 2)))
+        yield self._later(sizes, 7) or self.draw(sizes)
+        short, batch = max(min(5, sizes["length"]), self.marks + 2), 2 * sizes["batch"]
+        for given in ({"batch": batch, "length": short}, {"batch": batch}, {"length": short}, {}):
+            feed = self.draw(self._sized(sizes, **given))
+            with contextlib.suppress(SpikecError):
+                self.session.run(None, feed)
+                break
+        yield feed
 
     def _sized(self, sizes: Sizes, **given: int) -> Sizes:
         return Sizes(self.inputs, **sizes.known | given)
@@ -102,38 +110,40 @@ class Sampler:
 
     def _candidates(self) -> Iterator[Sizes]:
         """Likely sizes, the most likely first: long sequences, no past, images that fill a position table."""
-        choices: dict[str, Sequence[int]] = {"length": LENGTHS}
-        free = {word(i, axis) for i in self.inputs for axis, dim in enumerate(i.shape) if not fixed(dim)}
-        if "past" in free:
-            choices["past"] = PASTS
-        for i in self.inputs:
-            if i.role.kind == of.IMAGE and "height" in free | {"width"}:
-                choices["height"] = choices["width"] = self._image_sizes(i.role.stride)
-            if i.role.kind == of.SOUND and "frames" in free:
-                choices["frames"] = self._frames()
-        choices = {name: sizes if name in free else sizes[:1] for name, sizes in choices.items()}
-        for values in itertools.product(*choices.values()):
-            given = dict(zip(choices, values, strict=True))
-            if given.get("height") == given.get("width") or not {"height", "width"} <= free:
-                known = {name: size for name, size in given.items() if name in free or name == "length"}
-                for total in ({}, {"total": known["length"]}) if "past" in known else ({},):
-                    yield Sizes(self.inputs, **self._without_fixed(known | total))
-
-    def _without_fixed(self, given: dict[str, int]) -> dict[str, int]:
-        """Sizes that no input was exported with."""
         declared = Sizes(self.inputs).known
-        return {name: size for name, size in given.items() if name not in declared}
+        free = {word(i, axis) for i in self.inputs for axis, dim in enumerate(i.shape) if not fixed(dim)}
+        free -= declared.keys()
+        likely = {"length": LENGTHS, "batch": BATCHES, "past": PASTS}
+        likely |= {"source": SOURCES, "height": self._image_sizes(), "frames": self._frames()}
+        for choices in (likely, likely | dict.fromkeys(("length", "source"), self._baked())):
+            names = [name for name in choices if name in free]
+            for values in itertools.product(*(choices[name] for name in names)):
+                given = dict(zip(names, values, strict=True))
+                if "height" in given:
+                    given["width"] = given["height"]
+                yield Sizes(self.inputs, **given)
+                if "past" in free & set(given) and "total" in free:
+                    yield Sizes(self.inputs, **given | {"total": Sizes(self.inputs, **given)["length"]})
+
+    def _baked(self) -> list[int]:
+        """Numbers in small constants: a traced export may know no other length than one of them."""
+        small = [array(c) for c in graphs.constants(self.graph) if math.prod(c.shape) < 9]
+        made = [v for n in self.graph.nodes if n.op == "Constant" for v in n.attrs.values()]
+        small += [array(v) for v in made if isinstance(v, gs.Constant) and math.prod(v.shape) < 9]
+        found = {int(n) for values in small if values.dtype == np.int64 for n in values.reshape(-1)}
+        return sorted(n for n in found if 1 < n <= LONGEST)
 
     def _tables(self) -> list[int]:
         """Rows of constants that may hold a vector for each position."""
         shapes = (c.shape for c in graphs.constants(self.graph))
         return sorted({int(s[-2]) for s in shapes if len(s) > 1 and math.prod(s[:-2]) == 1}, reverse=True)
 
-    def _image_sizes(self, stride: int) -> list[int]:
+    def _image_sizes(self) -> list[int]:
         """Sides of square images whose patches, with up to two tokens more, fill a table of positions."""
-        sides = [math.isqrt(n - extra) for n in self._tables() for extra in (1, 0, 2) if n > extra
-                 if math.isqrt(n - extra) ** 2 == n - extra]  # fmt: skip
-        return list(dict.fromkeys([*(side * stride for side in sides if side > 1), *IMAGES, stride]))
+        stride = next((i.role.stride for i in self.inputs if i.role.kind == of.IMAGE), 1)
+        patches = [n - extra for n in self._tables() for extra in (1, 0, 2) if n > extra]
+        sides = [math.isqrt(n) for n in patches if n > 1 and math.isqrt(n) ** 2 == n]
+        return list(dict.fromkeys([*(side * stride for side in sides), *IMAGES, stride]))
 
     def _frames(self) -> list[int]:
         """Frames of which a table holds a position for each, or for every second."""
@@ -164,7 +174,7 @@ class Sampler:
         if not self._sees() or all(i.role.mark is None for i in self.inputs):
             return sizes
         least, most = 0, 1
-        while most <= MOST_MARKS and self._runs_with(most, sizes):
+        while most <= LONGEST and self._runs_with(most, sizes):
             least, most = most, 2 * most
         while most - least > 1:
             middle = (least + most) // 2
@@ -184,26 +194,31 @@ class Sampler:
         """Room for the marks and a few tokens more."""
         return self._sized(sizes, length=max(sizes["length"], marks + 8))
 
-    def _cached(self) -> bool:
-        caches = [i for i in self.inputs if i.role.kind == of.CACHE]
-        return bool(caches) and all(i.role.present for i in caches)
+    def _pairs(self) -> dict[str, str]:
+        """Cache inputs by the outputs they grow into; none when some that grow have no output."""
+        growing = [i for i in self.inputs if any(word(i, axis) == "past" for axis in range(len(i.shape)))]
+        pairs = {i.role.present: i.name for i in growing}
+        return {} if "" in pairs else pairs
 
-    def _second_part(self, feed: Feed, sizes: Sizes) -> Feed | None:
-        """The last third of the sequence, with the cache that the model makes of the rest; None when the
-        model does not go on that way."""
-        half = sizes["length"] * 2 // 3
-        if not half:
+    def _later(self, sizes: Sizes, turns: int) -> Feed | None:
+        """Tokens that go on from what the model itself left in its cache: the last third of the sequence, or,
+        of a model with a fixed number of tokens, the last of so many turns; None where there is none."""
+        pairs, length, past = self._pairs(), sizes["length"], sizes["past"]
+        if not pairs:
             return None
-        first = self._sized(sizes, length=half)
-        caches = {i.role.present: i.name for i in self.inputs if i.role.kind == of.CACHE}
+        whole = "length" in Sizes(self.inputs).known
+        parts = [length] * turns if whole else [length * 2 // 3, length - length * 2 // 3]
+        cached: Feed = {}
         try:
-            made = self.session.run(list(caches), self.draw(first))
-            rest = self._sized(sizes, length=sizes["length"] - half, past=half)
-            second = self.draw(rest) | dict(zip(caches.values(), made, strict=True))
-            self.session.run(None, second)
+            for part in parts[:-1]:
+                feed = self.draw(self._sized(sizes, length=part, past=past)) | cached
+                cached = dict(zip(pairs.values(), self.session.run(list(pairs), feed), strict=True))
+                past += part
+            feed = self.draw(self._sized(sizes, length=parts[-1], past=past)) | cached
+            self.session.run(None, feed)
         except SpikecError:
             return None
-        return second
+        return feed
 
     def _pad(self, feed: Feed, share: float) -> Feed:
         """Hides all but the first share of the positions, one at least, where a mask has two dimensions."""

@@ -62,6 +62,8 @@ def encoded_sites(program: Program) -> dict[str, SiteStatistics]:
     for finding in program.of("matmul_dynamic"):
         for source in finding.sources:
             sites.setdefault(source.name, SiteStatistics())
+        if finding.facts["label"] == "av":
+            sites[finding.sources[0].name].bound = 1.0  # attention weights: however few tokens there may be
     return sites
 
 

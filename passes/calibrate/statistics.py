@@ -31,9 +31,11 @@ def bin_values() -> np.ndarray:
 @dataclass
 class SiteStatistics:
     """Activations `[..., channels]` seen so far at one site. `weight`, when given, is each channel's
-    importance Σ_n W[c, n]² (how much an error there costs downstream); the histogram is weighted by it."""
+    importance Σ_n W[c, n]² (how much an error there costs downstream); the histogram is weighted by it.
+    `bound`, when given, is what no value can pass."""
 
     weight: np.ndarray | None = None
+    bound: float | None = None
     histogram: np.ndarray = field(default_factory=lambda: np.zeros(BINS))
     channel_max: np.ndarray | None = None
     outlier_tokens: int = 0
@@ -42,6 +44,8 @@ class SiteStatistics:
     negative: bool = False
 
     def add(self, x: np.ndarray) -> None:
+        if not x.size:  # an expert that no token was sent to
+            return
         magnitude = np.abs(np.ascontiguousarray(x, np.float32))
         rows = magnitude.reshape(-1, magnitude.shape[-1])
         counted = rows[:: max(1, rows.size // LARGEST_SAMPLE)]

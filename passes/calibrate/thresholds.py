@@ -48,14 +48,15 @@ def choose_thresholds(program: Program, *, timesteps: int = 16) -> None:
 
 
 def choose(site: SiteStatistics, bits: int) -> Threshold:
-    """The Threshold of least mean squared error whose coarsest range covers HEADROOM times the maximum."""
+    """The Threshold of least mean squared error whose coarsest range covers HEADROOM times the maximum, or
+    the bound where there is one."""
     levels = 2**bits - 1
     used = np.flatnonzero(site.histogram)
     used = used[used > 0]
     if not used.size:
         return Threshold(1.0 / levels, 1, 1, 0.0, 0.0)
     values, counts = bin_values()[used], site.histogram[used]
-    reach = site.largest * HEADROOM / levels
+    reach = (site.largest * HEADROOM if site.bound is None else site.bound) / levels
     best = [_best(values, counts, levels, reach, ranges) for ranges in (1, 2, 3)]
     two = min(best[:2], key=lambda t: t.relative_error)
     return best[2] if best[2].relative_error * GAP < two.relative_error else two

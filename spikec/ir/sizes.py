@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from . import roles as of
 if TYPE_CHECKING:
     from .inputs import ModelInput
 
-ORDER = (of.TOKENS, of.CACHE, of.IMAGE, of.SOUND, of.STATES, of.POSITIONS, of.SEGMENTS, of.MASK)
+ORDER = (of.TOKENS, of.IMAGE, of.SOUND, of.STATES, of.CACHE, of.POSITIONS, of.SEGMENTS, of.MASK)
 """Whose word for a shared dimension counts, and whose fixed size."""
 
 
@@ -26,8 +27,8 @@ def word(i: ModelInput, axis: int) -> str:
     if kind in (of.LAST, of.TOTAL):
         return "batch" if kind == of.LAST and axis == 0 else ""
     if kind == of.CACHE:
-        if "encoder_seq" in name:
-            return "source"
+        if "encoder_seq" in name or re.search(r"cross|\bencoder\b", i.name):
+            return _aligned(("batch", "", "source", ""), rank, axis)
         return _aligned(("batch", "", "past", "") if rank > 3 else ("batch", "past", ""), rank, axis)
     if kind == of.IMAGE:
         return ("batch", "", "height", "width")[axis]
