@@ -1,6 +1,8 @@
 """One plain vocabulary of operators, whatever exporter the graph came from."""
 
-from . import constants, gemm, opset, take_constants, types, widen  # noqa: F401
+from . import constants, fused, gemm, opset, take_constants, types, widen  # noqa: F401
 
-NORMALISE = ("take_constants", "modernise", "widen", "fold_constants", "split_gemm", "infer_types")
+NORMALISE = (
+    "take_constants", "modernise", "widen", "take_apart", "fold_constants", "split_gemm", "infer_types",
+)  # fmt: skip
 """The passes of this folder; their declared order decides."""

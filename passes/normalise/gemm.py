@@ -35,6 +35,8 @@ def split_gemm(program: Program) -> None:
         if biased:
             bias = gs.Node("Add", f"{node.name}/bias", inputs=[product, node.inputs[2]], outputs=[output])
             split[id(bias)] = ""
+            if node.name in program.origin:
+                program.origin[bias.name] = program.origin[node.name]
             graph.nodes.append(bias)
     graphs.prune(graph)
     graphs.sort(graph)

@@ -116,6 +116,32 @@ CODES |= {
         "The model takes no longer inputs, so it was calibrated on shorter sequences.",
         "Nothing need be done.",
     ),
+    # 40x: fused operators
+    "SPK401": Code(
+        "warning",
+        "fused operator without a plain form",
+        "The operator does several things in one kernel, and spikec knows no plain operators that give the "
+        "same numbers: all of it stays on host.",
+        "Export the model without this fusion; the message says what stands in the way.",
+    ),
+    "SPK402": Code(
+        "warning",
+        "fused operator with a setting that is not taken apart",
+        "The operator is known, but not with the attribute, input or mask that the message names.",
+        "Export the model without this setting, or without the fusion.",
+    ),
+    "SPK403": Code(
+        "warning",
+        "fused operator whose side output is read",
+        "A fused operator gives a second result that is read, and that no plain operator gives.",
+        "Export the model without this output.",
+    ),
+    "SPK404": Code(
+        "warning",
+        "fused operator of unknown shape",
+        "A rank or size that decides what the operator computes cannot be told from the file.",
+        "Run shape inference on the model before compiling, or export it with shapes.",
+    ),
     # 42x to 44x: other words for the same model
     "SPK420": Code(
         "note",

@@ -1,0 +1,179 @@
+"""The plain nodes that take one fused node's place: built one by one, each with its type and shape, or not at
+all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from spikec.ir import graph as graphs
+from spikec.ir.program import Program
+
+from .infer import infer
+
+Results = Sequence[gs.Tensor | None]
+"""What a fused node's outputs become, in order; None for one that cannot be given."""
+
+
+class Kept(Exception):
+    """A fused node stays whole: the code to tell and the reason."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        self.code, self.reason = code, reason
+        super().__init__(reason)
+
+
+class Parts:
+    """Builds what stands for `node`; `shared` holds what several nodes of the same graph may read (masks)."""
+
+    def __init__(
+        self, program: Program, node: gs.Node, shared: dict[Hashable, gs.Tensor], leaving: set[int]
+    ) -> None:
+        """`leaving`: ids of the tensors that the graph gives out, or that a subgraph does."""
+        self.program, self.node, self.shared, self.leaving = program, node, shared, leaving
+        self.opset: int = program.graph.opset
+        self.nodes: list[gs.Node] = []
+        self._remembered: list[Hashable] = []
+        self._taken: dict[str, int] = {}
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        return self.node.attrs.get(name, default)
+
+    def given(self, index: int) -> gs.Tensor | None:
+        """The node's input at `index`; None when it is left out."""
+        inputs = self.node.inputs
+        return inputs[index] if index < len(inputs) and inputs[index].name else None
+
+    def need(self, index: int) -> gs.Tensor:
+        tensor = self.given(index)
+        if tensor is None:
+            raise Kept("SPK402", f"its input {index} is missing")
+        return tensor
+
+    def wanted(self, index: int) -> bool:
+        """Whether somebody reads the node's output at `index`."""
+        if index >= len(self.node.outputs) or not self.node.outputs[index].name:
+            return False
+        output = self.node.outputs[index]
+        return bool(output.outputs) or id(output) in self.leaving
+
+    def rank(self, tensor: gs.Tensor, what: str) -> int:
+        if tensor.shape is None:
+            raise Kept("SPK404", f"the rank of its {what} is not known")
+        return len(tensor.shape)
+
+    def size(self, tensor: gs.Tensor, axis: int) -> int | None:
+        """A dimension when it is known."""
+        size = tensor.shape[axis] if tensor.shape is not None else None
+        return int(size) if isinstance(size, (int, np.integer)) else None
+
+    def dtype(self, tensor: gs.Tensor) -> np.dtype:
+        """The element type, float32 when nothing says it."""
+        kind = tensor.dtype
+        if isinstance(kind, int):
+            return onnx.helper.tensor_dtype_to_np_dtype(kind)
+        return np.dtype(np.float32 if kind is None else kind)
+
+    def add(self, op: str, *inputs: gs.Tensor, part: str, outputs: int = 1, **attrs: Any) -> Any:
+        """One plain node named after the fused one; returns its output, or a list of several."""
+        count = self._taken[part] = self._taken.get(part, 0) + 1
+        name = f"{self.node.name}/{part}" if count == 1 else f"{self.node.name}/{part}_{count}"
+        made = [gs.Variable(f"{name}/{index}" if outputs > 1 else f"{name}/out") for index in range(outputs)]
+        node = gs.Node(op, name, attrs=attrs, inputs=list(inputs), outputs=made)
+        infer(node, self.opset)
+        self.nodes.append(node)
+        self.program.origin[name] = self.program.origin.get(self.node.name, self.node.name)
+        return made if outputs > 1 else made[0]
+
+    def once(self, key: Hashable, make: Callable[[], gs.Tensor]) -> gs.Tensor:
+        """What `make` builds, or what it built before for another node of this graph."""
+        if key not in self.shared:
+            self.shared[key] = make()
+            self._remembered.append(key)
+        return self.shared[key]
+
+    def constant(self, values: Any, dtype: Any) -> gs.Constant:
+        """A small constant, named by what it holds, so that equal ones are one."""
+        made = np.asarray(values, dtype)
+        text = "_".join(
+            repr(v)
+            for v in np.asarray(made, np.float64 if made.dtype.kind != "i" else None).reshape(-1).tolist()
+        )
+        brackets = "x".join(map(str, made.shape))
+        name = f"plain/{made.dtype.name}[{brackets}]/{text}"
+        pool = self.program.graph.__dict__.setdefault("spikec_constants", {})
+        if name not in pool:
+            pool[name] = gs.Constant(name, made)  # Program.constant would make a scalar a vector
+        return pool[name]
+
+    def ints(self, *values: int) -> gs.Constant:
+        return self.constant(list(values), np.int64)
+
+    def like(self, value: float, tensor: gs.Tensor) -> gs.Constant:
+        """A scalar of the tensor's type."""
+        return self.constant(value, self.dtype(tensor))
+
+    def cut(self, vector: gs.Tensor, sizes: Sequence[int], part: str) -> list[gs.Tensor]:
+        """A vector in pieces; those of a constant are views into it."""
+        if isinstance(vector, gs.Constant):
+            ends = np.cumsum(sizes).tolist()
+            return [
+                self.program.derive(
+                    f"{vector.name}/{start}:{end}",
+                    [vector],
+                    lambda values, start=start, end=end: values[start:end],
+                    [end - start],
+                    self.dtype(vector),
+                )
+                for start, end in zip([0, *ends[:-1]], ends, strict=True)
+            ]
+        return list(self.add("Split", vector, self.ints(*sizes), part=part, outputs=len(sizes), axis=0))
+
+    def finish(self, results: Results) -> None:
+        """Lets the results take the place of the node's outputs, under the outputs' own names."""
+        wanted = [
+            (index, output, result)
+            for index, (output, result) in enumerate(zip(self.node.outputs, results))
+            if self.wanted(index)
+        ]
+        self.node.inputs.clear()
+        self.node.outputs.clear()
+        ours = {id(made) for made in self.nodes}
+        placed: set[int] = set()
+        for index, output, result in wanted:
+            assert result is not None
+            maker = graphs.producer(result)
+            if maker is None or id(maker) not in ours or id(result) in placed:
+                result = self.add("Identity", result, part=f"output_{index}")
+                maker = self.nodes[-1]
+            output.dtype = output.dtype if output.dtype is not None else result.dtype
+            output.shape = merged(output.shape, result.shape)
+            users = list(result.outputs)
+            maker.outputs[next(i for i, o in enumerate(maker.outputs) if o is result)] = output
+            placed.add(id(output))
+            for user in users:
+                for place, tensor in enumerate(user.inputs):
+                    if tensor is result:
+                        user.inputs[place] = output
+            for key, value in self.shared.items():
+                if value is result:
+                    self.shared[key] = output
+
+    def undo(self) -> None:
+        for node in self.nodes:
+            node.inputs.clear()
+            node.outputs.clear()
+            self.program.origin.pop(node.name, None)
+        for key in self._remembered:
+            del self.shared[key]
+
+
+def merged(told: Any, found: Any) -> Any:
+    """A shape told by the file, with the sizes that it leaves open taken from what was found."""
+    if told is None or found is None or len(told) != len(found):
+        return found if told is None else told
+    return [new if old is None else old for old, new in zip(told, found, strict=True)]
