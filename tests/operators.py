@@ -135,7 +135,7 @@ def error(case: Case, folder: Path) -> float:
     bare = model(case, made)
     expected = [reference(case, bare, inputs) for inputs in made]
     program = taken_apart(model(case, made, [value.ndim for value in expected[0]]), folder)
-    told = [str(remark) for remark in program.diagnostics]
+    told = [str(remark) for remark in program.diagnostics if remark.severity == "warning"]
     assert not told, told
     for node in program.graph.nodes:
         assert (node.domain or "", node.op) not in FORMS, f"{node.op} was left"
