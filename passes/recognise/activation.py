@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from spikec.ir import graph as graphs
 from spikec.ir import region
 from spikec.ir.flow import Flow, Region, data_tensors, is_real
 from spikec.ir.operators import SCALAR_OPS
@@ -21,7 +22,10 @@ ANCHORS = {
     "HardSigmoid", "Mish", "Softplus", "Softsign", "Swish", "ThresholdedRelu", "Shrink", "Clip", "Max", "Min",
     "Where", "Atan", "Sinh", "Cosh",
 }  # fmt: skip
+COMPARISONS = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
 BOUNDS = {"Clip", "Max", "Min"}
+STEERED = {"Where", "Cast"}
+"""What these make of a value is worth a neuron only when it has a name: guards and masks look alike."""
 NEAR = 0.02
 """A function without a name that is this close to one that has one is worth a remark."""
 
@@ -32,13 +36,15 @@ def recognise_activations(program: Program) -> None:
     carriers = data_tensors(program.graph)
     claimed = {id(node) for finding in program.findings for node in finding.nodes}
     names: dict[Any, Name | None] = {}
-    anchors = [node for node in program.graph.nodes if node.op in ANCHORS and _on_data(node, carriers)]
+    anchors = [node for node in program.graph.nodes if _is_anchor(node) and _on_data(node, carriers)]
     for anchor in sorted(anchors, key=lambda node: flow.level[id(node)]):
         if id(anchor) in claimed:
             continue
         found = _best(flow, anchor, claimed, names)
+        if anchor.op in STEERED and (found is None or found[1] is None or found[1].label == "function"):
+            continue
         if found is None:
-            if anchor.op != "Where" and any(id(i) in carriers for i in anchor.inputs):
+            if any(id(i) in carriers for i in anchor.inputs):
                 program.tell("SPK102", anchor.name, f"{anchor.op} kept on host: {_why_not(flow, anchor)}")
             continue
         one, named = found
@@ -54,6 +60,12 @@ def recognise_activations(program: Program) -> None:
         if named.label == "function" and named.distance <= NEAR:
             text = f"a function without a name; nearest: {named.nearest}, error {named.distance:.1g}"
             program.tell("SPK111", finding.name, text)
+
+
+def _is_anchor(node: gs.Node) -> bool:
+    """Whether the node bends what passes it; a cast does so after a comparison."""
+    compared = graphs.producer(node.inputs[0]) if node.op == "Cast" else None
+    return node.op in ANCHORS or (compared is not None and compared.op in COMPARISONS)
 
 
 def _of_scalars(flow: Flow, node: gs.Node) -> bool:

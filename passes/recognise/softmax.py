@@ -72,7 +72,7 @@ def _probes(n: int) -> np.ndarray:
 
 def _fit(flow: Flow, anchor: gs.Node, claimed: set[int]) -> tuple[Finding | None, str, str]:
     nearest = np.inf
-    for one in flow.around(anchor, claimed):
+    for one in sorted(flow.around(anchor, claimed), key=lambda one: -len(one.nodes)):
         error, logarithm = _errors(flow, one)
         if error <= TOLERANCE:
             return (
