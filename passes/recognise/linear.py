@@ -15,11 +15,12 @@ SHAPE_OPS = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Cast", 
 AFTER_HEAD = SHAPE_OPS | {"Add", "Mul", "Div", "Tanh"}
 
 
-@compiler_pass(after=["split_gemm"])
+@compiler_pass(after=["recognise_norms"])
 def recognise_products(program: Program) -> None:
     outputs = {id(o) for o in program.graph.outputs}
+    averages = {id(node) for finding in program.of("layernorm", "rmsnorm") for node in finding.nodes}
     for node in list(program.graph.nodes):
-        if node.op != "MatMul":
+        if node.op != "MatMul" or id(node) in averages:
             continue
         left, right = node.inputs
         head = _is_head(node.outputs[0], outputs)
