@@ -14,9 +14,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, parser
+from onnx.backend.test.case.node import collect_testcases
 
 from spikec.cli import main
+from spikec.overview import overview
 from spikec.passes.classify import VERDICTS
+from spikec.screen import inspected
 
 ISSUE_KEYS = (
     "attention", "softmax", "layernorm", "rmsnorm", "gelu_erf", "gelu_tanh", "quick_gelu", "silu", "relu",
@@ -229,6 +232,28 @@ def test_nothing_of_a_transformer(inspect: Inspect, name: str) -> None:
     assert result["architecture"]["guess"] == "no transformer found"
     assert result["found"]["attention"] == result["found"]["rope"] == result["layers"] == 0
     assert sum(result["ops"].values()) == result["nodes"] > 0
+
+
+def one_of_each() -> dict[str, onnx.ModelProto]:
+    """ONNX's own test of every operator: the first whose opset we read."""
+    first: dict[str, onnx.ModelProto] = {}
+    for case in collect_testcases(None):
+        if case.model and max((o.version for o in case.model.opset_import if not o.domain), default=0) >= 11:
+            first.setdefault(case.model.graph.node[0].op_type, case.model)
+    return first
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")  # of ONNX's examples
+def test_every_operator_of_onnx(tmp_path: Path) -> None:
+    """One process for all: what is tested is that none of them is an internal error."""
+    models_of = one_of_each()
+    assert len(models_of) > 150
+    for op, model in models_of.items():
+        onnx.save(model, tmp_path / "model.onnx")
+        result = overview(tmp_path / "model.onnx")
+        assert json.loads(json.dumps(result)) == result, op
+        assert op in {key.rpartition(":")[2] for key in result["ops"]}
+        assert inspected(result), op
 
 
 def test_an_unknown_operator(inspect: Inspect) -> None:
