@@ -98,7 +98,7 @@ def check(
 def test_rms_norm(recognise: Recognise, body: str) -> None:
     program = recognise(f"({X} x) => ({X} y) {{ {body} }}", **constants(body))
     check(only(program), "rmsnorm", body, GAIN, NONE)
-    assert program.diagnostics == []
+    assert [d.code for d in program.diagnostics if d.code.startswith("SPK1")] == []
 
 
 @pytest.mark.parametrize("body", LAYER.values(), ids=LAYER)
