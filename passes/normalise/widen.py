@@ -51,7 +51,7 @@ def widen(program: Program) -> None:
 
 
 def _kind(dtype: Any) -> np.dtype | None:
-    if dtype is None or isinstance(dtype, onnx.TypeProto):  # a sequence or an optional has no dtype
+    if dtype is None:
         return None
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(dtype) if isinstance(dtype, int) else dtype)
 

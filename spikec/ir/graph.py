@@ -13,7 +13,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from .census import take
 from .diagnostics import SpikecError, reason
-from .order import canonicalise, name_nodes, producer, prune, sort, subgraph_inputs
+from .order import bodies, canonicalise, name_nodes, producer, prune, sort, subgraph_inputs
 from .plain import checkable, plain
 from .weights import INLINE_BYTES, DataFile, MappedValues, dtype_of
 
@@ -22,7 +22,8 @@ G_LOGGER.severity = G_LOGGER.CRITICAL  # it would print to stdout, where our own
 OLDEST_OPSET = 11
 
 __all__ = [
-    "constants", "load", "name_nodes", "producer", "prune", "read", "save", "skeleton", "sort", "subgraph_inputs",
+    "constants", "load", "name_nodes", "producer", "prune", "read", "save", "skeleton", "sort",
+    "subgraph_inputs",
 ]  # fmt: skip
 
 
@@ -89,6 +90,10 @@ def load(path: Path) -> gs.Graph:
         )
     graph = gs.import_onnx(model)
     graph.__dict__["spikec_census"] = census
+    for body in bodies(graph):
+        for tensor in (*body.inputs, *body.outputs, *(o for node in body.nodes for o in node.outputs)):
+            if isinstance(tensor.dtype, onnx.TypeProto):  # an optional, which cannot be exported again
+                tensor.dtype = None
     for tensor in (*graph.inputs, *graph.outputs):
         if isinstance(tensor.dtype, int):  # a type that numpy itself does not have
             tensor.dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.dtype)
