@@ -1,31 +1,28 @@
-"""Is the model sound before we touch it? Finite weights, and ONNX Runtime can run it at batch 1 and 2."""
+"""Is the model sound before we touch it, and the same once it is normalised? Finite weights, and runs."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 
 from spikec.ir import graph as graphs
+from spikec.ir.census import Census
 from spikec.ir.diagnostics import SpikecError
 from spikec.ir.inputs import Feed, doubled
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Program
-from spikec.ir.session import reference_session
-from spikec.ir.weights import array
-
-CHUNK = 1 << 24
+from spikec.ir.stream import Stream
+from spikec.ir.weights import dtype_of, pieces
 
 
 @compiler_pass(after=["infer_types"])
 def check_weights(program: Program) -> None:
     for constant in graphs.constants(program.graph):
-        values = array(constant)
-        if not np.issubdtype(values.dtype, np.floating):
+        if not np.issubdtype(dtype_of(constant), np.floating):
             continue
-        flat = values.reshape(-1)
-        for start in range(0, flat.size, CHUNK):
-            part = flat[start : start + CHUNK]
+        for part in pieces(constant._values):
             if not np.isfinite(part).all() and not _is_mask(part):
                 kind = "NaN" if np.isnan(part).any() else "Inf"
                 raise SpikecError(
@@ -44,21 +41,96 @@ def _is_mask(values: np.ndarray) -> bool:
 
 
 @compiler_pass(after=["check_weights"])
-def check_runs(program: Program, *, original: Path, feeds: list[Feed]) -> None:
-    session = reference_session(original, str(program.source))
+def check_runs(program: Program, *, original: Path, model: Path, feeds: list[Feed]) -> None:
+    """Runs the original, and the graph as normalised (`model`), which must give the same."""
+    theirs, ours = Stream(original, str(program.source)), Stream(model, str(program.source))
     feed = feeds[0]
-    outputs = session.run(None, feed)
+    twice = doubled(program.settings["inputs"], feed)
+    try:
+        outputs = theirs.run(None, feed)
+    except SpikecError as error:
+        _instead(program, theirs, ours, [feed] if twice is None else [feed, twice], error)
+        return
     if any(np.issubdtype(o.dtype, np.floating) and np.isnan(o).any() for o in outputs):
         raise SpikecError(
             "the model itself gives NaN",
             where=str(program.source),
             fix="check the export against its framework",
         )
-    twice = doubled(program.settings["inputs"], feed)
-    if twice is None:
-        return
+    if original == model:
+        text = "the original's types cannot be fed; the normalised graph runs, compared with nothing"
+        program.tell("SPK303", program.source.name, text)
+    else:
+        _compare(program, outputs, ours.run(None, feed))
+    if twice is not None:
+        try:
+            theirs.run(None, twice)
+        except SpikecError as error:
+            text = f"the model itself does not run at twice the batch: {error.why}"
+            program.tell("SPK301", program.source.name, text)
+
+
+def _instead(program: Program, theirs: Stream, ours: Stream, feeds: list[Feed], refused: SpikecError) -> None:
+    """The original does not run: raises its error when the normalised graph does not either. It may run at
+    twice the batch (ONNX Runtime 1.2x takes no rotary cache for one sequence) and be compared there."""
     try:
-        session.run(None, twice)
-    except SpikecError as error:
-        text = f"the model itself does not run at twice the batch: {error.why}"
-        program.tell("SPK301", program.source.name, text)
+        ours.run(None, feeds[0])
+    except SpikecError:
+        raise refused from None
+    against = "nothing"
+    if len(feeds) > 1:
+        try:
+            outputs = theirs.run(None, feeds[1])
+        except SpikecError:
+            pass
+        else:
+            _compare(program, outputs, ours.run(None, feeds[1]))
+            against = "it at twice the batch, where it does run"
+    text = (
+        f"the original does not run: {refused.why or refused.what}; the normalised graph does, compared with "
+    )
+    program.tell("SPK303", program.source.name, text + against)
+
+
+def _compare(program: Program, outputs: list[np.ndarray], ours: list[np.ndarray]) -> None:
+    """Raises SpikecError when normalisation changed the numbers by more than rounding does."""
+    error = max((difference(a, b) for a, b in zip(outputs, ours, strict=True)), default=0.0)
+    bound = rounding(program.census)
+    program.settings["normalisation"] = {
+        "compared": "the outputs of the original and of the normalised graph, on one calibration input",
+        "error": error,
+        "bound": bound,
+    }
+    if not error <= bound:
+        raise SpikecError(
+            "normalisation changed the model's numbers",
+            where=str(program.source),
+            why=f"relative difference {error:.3g} on a calibration input, where {bound:.3g} is rounding",
+            fix="this is a bug in spikec: report it with the model",
+        )
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """|a - b| / |a| over the whole tensor; infinite when shapes or infinities differ."""
+    if a.shape != b.shape:
+        return math.inf
+    a, b = a.astype(np.float64).reshape(-1), b.astype(np.float64).reshape(-1)
+    finite = np.isfinite(a)
+    if not np.array_equal(a[~finite], b[~finite]):
+        return math.inf
+    size = float(np.linalg.norm(a[finite]))
+    gap = float(np.linalg.norm(a[finite] - b[finite]))
+    return gap / size if size else gap
+
+
+def rounding(census: Census) -> float:
+    """How far apart two right ways to compute a model of these types may come out."""
+    if any(
+        word in op for op in census.ops for word in ("Quantize", "QLinear", "Integer", "NBits", "QAttention")
+    ):
+        return 0.1
+    return max((ROUNDING.get(kind, 1e-3) for kind in census.weights), default=1e-3)
+
+
+ROUNDING = {"float16": 2e-2, "bfloat16": 1e-1}
+"""Relative; float32's 1e-3 is a hundred times what thirty blocks add up to."""

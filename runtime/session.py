@@ -13,6 +13,7 @@ from spikec.ir import graph as graphs
 from spikec.ir.diagnostics import SpikecError, reason
 from spikec.ir.inputs import Feed, ModelInput
 from spikec.ir.session import Session, options, with_outputs
+from spikec.ir.storage import fingerprint
 
 from . import library
 
@@ -59,6 +60,7 @@ class Compiled:
         path = self.folder / FILES[which]
         if not path.is_file():
             raise SpikecError("is missing", where=str(path), fix=AGAIN)
+        self._check_data()
         settings = options()
         settings.intra_op_num_threads = threads
         if which != "ann" and native is not False:
@@ -81,6 +83,20 @@ class Compiled:
                 why=reason(error),
                 fix="copy the folder to where it can be written",
             ) from error
+
+    def _check_data(self) -> None:
+        """A data file may be a hard link to the source's, which others may write over."""
+        for name, known in self.report.get("files", {}).items():
+            path = self.folder / name
+            if not path.is_file():
+                raise SpikecError("is missing", where=str(path), fix=AGAIN)
+            if fingerprint(path) != known:
+                raise SpikecError(
+                    "is not what was compiled",
+                    where=str(path),
+                    why="it was written over since, perhaps with the file it is a hard link to",
+                    fix=AGAIN,
+                )
 
     def spike_trains(self) -> list[str]:
         """Names of all encoders' outputs, in graph order."""

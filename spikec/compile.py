@@ -20,7 +20,7 @@ from .ir import pipeline
 from .ir.diagnostics import SpikecError, reason
 from .ir.inputs import Feed, describe, token_input, vocabulary_size
 from .ir.program import Program
-from .ir.weights import DataFile
+from .ir.storage import DataFile, fingerprint
 from .passes import unroll
 from .passes.methods import METHODS
 from .passes.normalise import NORMALISE
@@ -140,9 +140,10 @@ def _compile(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Every pass, with the original and the spiking models written into `stage`."""
-    data = DataFile(stage / "weights.bin")
+    data = DataFile(stage / "weights.bin", link=True)
+    originals = DataFile(stage / "original.bin", refer=True)
     original, ann = stage / "original.onnx", stage / "ann.onnx"
-    graphs.save(program.graph, original, data)
+    graphs.save(program.graph, original, originals)
     refused: SpikecError | None = None
     try:
         feeds = feeds or sample_feeds(program, original, settings.seed)
@@ -168,7 +169,7 @@ def _compile(
     if feeds is None:  # perhaps for types that ONNX Runtime has no kernels for: they are gone now
         with contextlib.suppress(SpikecError):
             feeds, refused = sample_feeds(program, ann, settings.seed), None
-            options |= {"original": ann, "feeds": feeds}
+            options["feeds"] = feeds
     pipeline.run(program, (*RECOGNISE, *CLASSIFY), options, watchers)
     check_convertible(program)
     if settings.strict:
@@ -179,10 +180,14 @@ def _compile(
     if settings.strict:
         scope.check(program)  # again: a rewrite may have been refused
     original.unlink()
+    originals.remove()
     for name in unroll.EXECUTIONS:
         unroll.set_execution(program.graph, name)
         graphs.save(program.graph, stage / _file(name), data, program.functions.values())
     data.close()
+    if not data.end:
+        data.path.unlink()
+    program.settings["files"] = {path.name: fingerprint(path) for path in data.files}
 
 
 def _file(execution: str) -> str:
@@ -208,11 +213,11 @@ def check_target(out: str | Path) -> Path:
     target = Path(out).resolve()
     if target.is_dir():
         names = {path.name for path in target.iterdir() if not path.name.startswith(".probe-")}
-        if names and not ("report.json" in names and names <= FILES):
+        if names and not ("report.json" in names and names <= FILES | _data_files(target)):
             raise SpikecError(
                 "already exists and is not a compiled model",
                 where=str(out),
-                why=f"it holds {min(names - FILES, default='no report.json')}",
+                why=f"it holds {min(names - FILES - _data_files(target), default='no report.json')}",
                 fix="choose another folder with -o",
             )
     elif target.exists():
@@ -226,6 +231,15 @@ def check_target(out: str | Path) -> Path:
             fix="choose another folder with -o",
         )
     return target
+
+
+def _data_files(folder: Path) -> set[str]:
+    """Names of the data files of the compile that stands there."""
+    try:
+        files = json.loads((folder / "report.json").read_text(encoding="utf-8"))["files"]
+        return {name for name in files if name == Path(name).name}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _existing(target: Path) -> Path:

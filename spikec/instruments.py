@@ -10,7 +10,7 @@ from .ir import graph as graphs
 from .ir.diagnostics import SpikecError
 from .ir.program import Program
 from .ir.session import Session, options, reference_session
-from .ir.weights import DataFile
+from .ir.storage import DataFile
 from .runtime import library
 
 UNCHANGED = 0.999999

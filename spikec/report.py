@@ -31,6 +31,8 @@ def as_json(program: Program) -> dict[str, Any]:
         "inputs": [i.as_json() for i in settings["inputs"]],
         "outputs": [o.name for o in program.graph.outputs],
         "vocabulary": settings.get("vocabulary"),
+        "files": settings.get("files", {}),
+        "normalisation": settings.get("normalisation"),
         "found": found(program),
         "coverage": coverage(program),
         "misses": scope.as_json(scope.misses(program)),

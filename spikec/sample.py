@@ -17,8 +17,8 @@ from .ir import roles as of
 from .ir.diagnostics import SpikecError
 from .ir.inputs import Feed, ModelInput, plain_value
 from .ir.program import Program
-from .ir.session import Session, reference_session
 from .ir.sizes import Sizes, fixed, word
+from .ir.stream import Stream
 from .ir.weights import array
 
 LENGTHS = (64, 32, 16, 8, 4, 2, 1)
@@ -37,7 +37,7 @@ TRIALS = 200
 def sample_feeds(program: Program, model: Path, seed: int) -> list[Feed]:
     """Calibration inputs without data, such as the model (the original, or as normalised) runs on."""
     inputs = program.settings["inputs"]
-    session = reference_session(model, str(program.source))
+    session = Stream(model, str(program.source))
     sampler = Sampler(program.graph, inputs, session, seed)
     feeds = sampler.feeds()
     free = any(i.role.kind == of.TOKENS and not fixed(i.shape[-1]) for i in inputs)
@@ -50,7 +50,7 @@ def sample_feeds(program: Program, model: Path, seed: int) -> list[Feed]:
 class Sampler:
     """Draws feeds for a model. `session` runs it, to see whether it takes them."""
 
-    def __init__(self, graph: gs.Graph, inputs: list[ModelInput], session: Session, seed: int) -> None:
+    def __init__(self, graph: gs.Graph, inputs: list[ModelInput], session: Stream, seed: int) -> None:
         self.graph, self.inputs, self.session, self.seed = graph, inputs, session, seed
         self.rng = np.random.default_rng(seed)
         self.marks = self.length = 0

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from spikec.ir import graph as graphs
 from spikec.ir import pipeline
 from spikec.ir.program import Program
-from spikec.ir.weights import DataFile
+from spikec.ir.storage import DataFile
 from spikec.passes.normalise import NORMALISE
 
 TYPES = {

@@ -1,5 +1,5 @@
-"""Runs the original model on calibration inputs and gathers statistics at every site where spikes will be
-made."""
+"""Runs the model on calibration inputs, a stretch of it at a time, and gathers statistics at every site
+where spikes will be made."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from pathlib import Path
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from spikec.ir import graph as graphs
 from spikec.ir.inputs import Feed
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Program
-from spikec.ir.session import reference_session, with_outputs
-from spikec.ir.weights import array
+from spikec.ir.stream import Stream
+from spikec.ir.weights import pieces
 
 from .statistics import SiteStatistics
-
-SITES_PER_RUN = 256
-"""Sites fetched in one run of the model: bounds memory at the price of running it again."""
 
 
 @compiler_pass(after=["classify"])
@@ -29,26 +25,16 @@ def observe(
     """`program.statistics["sites"]`: SiteStatistics by the name of the encoded tensor;
     `["activation_inputs"]`: (lowest, highest) by the name of what a scalar function reads."""
     sites = encoded_sites(program)
-    present = {name for node in graphs.read(model).graph.node for name in node.output}
+    stream = Stream(model, str(program.source))
     ranges: dict[str, tuple[float, float]] = {}
-    read = {f.sources[0].name for f in program.of("activation")} & present
+    read = {f.sources[0].name for f in program.of("activation")} & stream.values
     names = list(dict.fromkeys([*sites, *sorted(read)]))
-    groups = [names[i : i + SITES_PER_RUN] for i in range(0, len(names), SITES_PER_RUN)]
-    done, total = 0, len(groups) * len(feeds)
-    for group in groups:
-        probe = with_outputs(model, group, model.with_name("calibrate.onnx"))
-        session = reference_session(probe, str(program.source))
-        for feed in feeds:
-            for name, value in zip(group, session.run(group, feed), strict=True):
-                if name in sites:
-                    sites[name].add(value)
-                if name in read and value.size:
-                    low, high = ranges.get(name, (np.inf, -np.inf))
-                    ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
-            done += 1
-            if progress:
-                progress(done, total)
-        probe.unlink()
+    for _, name, value in stream.fetch(feeds, names, progress):
+        if name in sites:
+            sites[name].add(value)
+        if name in read and value.size:
+            low, high = ranges.get(name, (np.inf, -np.inf))
+            ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
     program.statistics |= {"sites": sites, "activation_inputs": ranges}
 
 
@@ -68,5 +54,7 @@ def encoded_sites(program: Program) -> dict[str, SiteStatistics]:
 
 
 def _row_energy(weight: gs.Constant) -> np.ndarray:
-    values = array(weight)
-    return np.einsum("kn,kn->k", values, values, dtype=np.float64, optimize=False)
+    parts = (
+        np.einsum("kn,kn->k", rows, rows, dtype=np.float64, optimize=False) for rows in pieces(weight._values)
+    )
+    return np.concatenate(list(parts))

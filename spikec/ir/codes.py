@@ -116,6 +116,14 @@ CODES |= {
         "The model takes no longer inputs, so it was calibrated on shorter sequences.",
         "Nothing need be done.",
     ),
+    "SPK303": Code(
+        "warning",
+        "original does not run as it is",
+        "ONNX Runtime cannot run the exported model (for want of kernels for its types or operators, or for "
+        "a fault of its own), but runs it as spikec normalises it; the message says with what that could be "
+        "compared.",
+        "Check the result on data of your own, or export the model in float32 with standard operators.",
+    ),
     # 40x: fused operators
     "SPK401": Code(
         "warning",

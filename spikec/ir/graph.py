@@ -11,11 +11,13 @@ from google.protobuf.message import DecodeError
 from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from .census import take
+from .census import graph_protos, take
 from .diagnostics import SpikecError, reason
 from .order import bodies, canonicalise, name_nodes, producer, prune, sort, subgraph_inputs
 from .plain import checkable, plain
-from .weights import INLINE_BYTES, DataFile, MappedValues, dtype_of
+from .storage import DataFile
+from .weights import INLINE_BYTES, MappedValues, dtype_of, overlapping
+from .wire import skim
 
 G_LOGGER.severity = G_LOGGER.CRITICAL  # it would print to stdout, where our own output goes
 
@@ -27,8 +29,9 @@ __all__ = [
 ]  # fmt: skip
 
 
-def read(path: Path) -> onnx.ModelProto:
-    """The model without its external data; every way in which it can be no model is named."""
+def read(path: Path, *, skimmed: bool = False) -> onnx.ModelProto:
+    """The model without its external data, and if `skimmed` without large inline weights (which then are
+    external data in the file itself); every way in which it can be no model is named."""
     if not path.exists():
         raise SpikecError("no such file", where=str(path), fix="give the path of an .onnx file")
     if path.is_dir():
@@ -38,7 +41,7 @@ def read(path: Path) -> onnx.ModelProto:
     if path.stat().st_size == 0:
         raise SpikecError("is an empty file", where=str(path), fix="export the model again")
     try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
+        model = _skimmed(path) if skimmed else onnx.load(path, format="protobuf", load_external_data=False)
     except (DecodeError, ValueError) as error:
         raise SpikecError(
             "is not an ONNX model, or is truncated",
@@ -53,25 +56,29 @@ def read(path: Path) -> onnx.ModelProto:
     return model
 
 
+def _skimmed(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.ModelProto.FromString(skim(path))
+    except ValueError:  # the parser itself says best what is wrong
+        return onnx.load(path, format="protobuf", load_external_data=False)
+
+
 def load(path: Path) -> gs.Graph:
     """Graph with memory-mapped weights and local functions inlined."""
-    model = read(path)
+    model = read(path, skimmed=True)
     census = take(model)
-    external = [
-        tensor for tensor in model.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL
-    ]
-    for tensor in external:
-        MappedValues(tensor, path.parent)
-    for node in model.graph.node:
-        if any(a.t.data_location == onnx.TensorProto.EXTERNAL for a in node.attribute):
-            raise SpikecError(
-                f"node {node.name!r} keeps its value in an external file",
-                where=str(path),
-                why="only initialisers may",
-                fix="export it again",
-            )
+    for graph in graph_protos(model.graph):
+        for node in graph.node:
+            if any(a.t.data_location == onnx.TensorProto.EXTERNAL for a in node.attribute):
+                raise SpikecError(
+                    f"node {node.name!r} keeps its value in an external file",
+                    where=str(path),
+                    why="only initialisers may",
+                    fix="export it again",
+                )
+    _check_data([_mapped(tensor, path) for tensor in _external(model.graph)])
     try:
-        onnx.checker.check_model(checkable(_without(model, external) if external else model))
+        onnx.checker.check_model(checkable(_weightless(model)))
     except onnx.checker.ValidationError as error:
         raise SpikecError(
             "is not a valid ONNX model",
@@ -102,24 +109,42 @@ def load(path: Path) -> gs.Graph:
         if isinstance(tensor, gs.Constant) and type(tensor._values) is LazyValues:
             proto = tensor._values.tensor
             if proto.data_location == onnx.TensorProto.EXTERNAL:
-                tensor._values = MappedValues(proto, path.parent)
+                tensor._values = _mapped(proto, path)
     return graph
 
 
-def _without(model: onnx.ModelProto, external: list[onnx.TensorProto]) -> onnx.ModelProto:
-    """A copy whose external weights are inputs: onnx's checker refuses the symlinks of model hubs."""
+def _external(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    for body in graph_protos(graph):
+        yield from (t for t in body.initializer if t.data_location == onnx.TensorProto.EXTERNAL)
+
+
+def _mapped(tensor: onnx.TensorProto, path: Path) -> MappedValues:
+    values = MappedValues(tensor, path.parent)
+    values.inside_model = values.path.name == path.name
+    return values
+
+
+def _check_data(values: list[MappedValues]) -> None:
+    """Raises SpikecError when two tensors share some of their bytes; to share all of them is to be tied."""
+    pair = overlapping(values)
+    if pair is not None:
+        left, right = pair
+        raise SpikecError(
+            f"external data of tensors {left.tensor.name!r} and {right.tensor.name!r} overlap",
+            where=str(left.path),
+            why=f"{left.nbytes} bytes from {left.offset}, and {right.nbytes} from {right.offset}",
+            fix="export the model again",
+        )
+
+
+def _weightless(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose external weights are empty: onnx's checker refuses the symlinks of model hubs."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    names = {tensor.name for tensor in external}
-    kept = [tensor for tensor in copy.graph.initializer if tensor.name not in names]
-    del copy.graph.initializer[:]
-    copy.graph.initializer.extend(kept)
-    present = {value.name for value in copy.graph.input}
-    for tensor in external:
-        if tensor.name not in present:
-            copy.graph.input.append(
-                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            )
+    for tensor in _external(copy.graph):
+        tensor.ClearField("data_location")
+        tensor.ClearField("external_data")
+        tensor.dims[:] = [0]
     return copy
 
 

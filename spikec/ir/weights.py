@@ -1,9 +1,10 @@
-"""Weights stay in their files: memory-mapped views in, one data file out, never copied through protobuf."""
+"""Weights stay in their files: memory-mapped views, read in pieces, never copied through protobuf."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,22 @@ from onnx.external_data_helper import ExternalDataInfo
 from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
 
 from .diagnostics import SpikecError
+from .wire import PACKED
 
-ALIGNMENT = 4096
 INLINE_BYTES = 1024
 """Tensors up to this size stay inside the protobuf, where shape inference can see them."""
+PIECE = 1 << 26
+"""Bytes of a weight that are in memory at a time when all of it is read."""
 
 
 class MappedValues(LazyValues):
-    """A tensor of an external data file, as a read-only memory map."""
+    """A tensor in a file: external data, or a large one inside the model file itself."""
 
     def __init__(self, tensor: onnx.TensorProto, folder: Path) -> None:
-        super().__init__(tensor)
         try:
+            super().__init__(tensor)
             info = ExternalDataInfo(tensor)
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            self.numpy = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SpikecError(
                 f"tensor {tensor.name!r} does not say where its data is",
@@ -36,20 +39,38 @@ class MappedValues(LazyValues):
             ) from error
         self.path = resolve(folder, info.location, tensor.name)
         self.offset = info.offset or 0
+        bits = PACKED.get(tensor.data_type, 8 * self.numpy.itemsize)
+        self.nbytes = -(-math.prod(tensor.dims) * bits // 8)
+        self.packed = tensor.data_type in PACKED
+        self.inside_model = False
+        """Whether it lies in the model file itself, at any offset."""
         size = self.path.stat().st_size
-        needed = int(np.prod(tensor.dims, dtype=np.int64)) * dtype.itemsize
-        if min(self.offset, needed) < 0 or self.offset + needed > size:
+        if min(self.offset, self.nbytes) < 0 or self.offset + self.nbytes > size:
             raise SpikecError(
                 f"external data of tensor {tensor.name!r} is truncated",
                 where=str(self.path),
-                why=f"needs {needed} bytes from {self.offset}, the file has {size}",
+                why=f"needs {self.nbytes} bytes from {self.offset}, the file has {size}",
                 fix="copy the model again with its whole data file",
             )
-        self.array = (
-            np.memmap(self.path, dtype, "r", self.offset, tuple(tensor.dims))
-            if needed
-            else np.zeros(tuple(tensor.dims), dtype)
-        )
+        if info.length and info.length != self.nbytes:
+            raise SpikecError(
+                f"external data of tensor {tensor.name!r} has the wrong length",
+                where=str(self.path),
+                why=f"its shape {list(tensor.dims)} needs {self.nbytes} bytes, not {info.length}",
+                fix="export the model again",
+            )
+
+    @property
+    def array(self) -> np.ndarray:
+        """A read-only view of the file, mapped anew: what is no longer looked at takes no memory."""
+        shape = tuple(self.shape)
+        if not self.nbytes:
+            return np.zeros(shape, self.numpy)
+        if self.packed:
+            raw = np.memmap(self.path, np.uint8, "r", self.offset, (self.nbytes,)).tobytes()
+            kind = self.tensor.data_type
+            return onnx.numpy_helper.to_array(onnx.TensorProto(data_type=kind, dims=shape, raw_data=raw))
+        return np.memmap(self.path, self.numpy, "r", self.offset, shape)
 
     def load(self) -> np.ndarray:
         return self.array
@@ -140,42 +161,29 @@ def read(values: np.ndarray | LazyValues) -> np.ndarray:
     return np.asarray(values)
 
 
-class DataFile:
-    """One data file written tensor by tensor; a source is written once, so several models share it."""
+def pieces(values: np.ndarray | LazyValues, size: int = PIECE) -> Iterator[np.ndarray]:
+    """The numbers a few rows at a time, read from the file rather than mapped: all of a large model goes by
+    without staying in memory."""
+    if not isinstance(values, MappedValues) or values.packed or not values.nbytes:
+        whole = read(values)
+        rows = max(1, size * len(whole) // max(1, whole.nbytes)) if whole.ndim else 1
+        yield from (whole[i : i + rows] for i in range(0, len(whole), rows)) if whole.ndim else [whole]
+        return
+    shape = tuple(values.shape) or (1,)
+    row = math.prod(shape[1:])
+    rows = max(1, size // (row * values.numpy.itemsize))
+    with values.path.open("rb") as stream:
+        stream.seek(values.offset)
+        for start in range(0, shape[0], rows):
+            count = min(rows, shape[0] - start)
+            yield np.fromfile(stream, values.numpy, count * row).reshape(count, *shape[1:])
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.stream = path.open("wb")
-        self.written: dict[object, tuple[int, int]] = {}
 
-    def add(self, constant: gs.Constant) -> tuple[int, int]:
-        """(offset, length) of the tensor's bytes."""
-        values = constant._values
-        key: object = constant.name
-        if isinstance(values, MappedValues):
-            key = (str(values.path), values.offset, constant.name)
-        elif isinstance(values, DerivedValues):
-            key = values  # not by name: the tensor it is made from may have had the same one
-        if key not in self.written:
-            data = np.ascontiguousarray(array(constant))
-            self.stream.write(b"\0" * (-self.stream.tell() % ALIGNMENT))
-            offset = self.stream.tell()
-            self.stream.write(data.reshape(-1).view(np.uint8).data)
-            self.written[key] = (offset, data.nbytes)
-        return self.written[key]
-
-    def flush(self) -> None:
-        self.stream.flush()
-
-    def close(self) -> None:
-        self.stream.close()
-
-    def reference(self, constant: gs.Constant) -> onnx.TensorProto:
-        """A protobuf tensor that points into the file."""
-        offset, length = self.add(constant)
-        proto = onnx.TensorProto(name=constant.name, data_location=onnx.TensorProto.EXTERNAL)
-        proto.data_type = onnx.helper.np_dtype_to_tensor_dtype(dtype_of(constant))
-        proto.dims.extend(constant.shape)
-        for key, value in (("location", self.path.name), ("offset", offset), ("length", length)):
-            proto.external_data.add(key=key, value=str(value))
-        return proto
+def overlapping(values: Sequence[MappedValues]) -> tuple[MappedValues, MappedValues] | None:
+    """Two tensors that share some of their bytes; to share all of them is to be tied, and right."""
+    spans = sorted(values, key=lambda v: (str(v.path), v.offset, v.nbytes))
+    for left, right in pairwise(spans):
+        same = (left.offset, left.nbytes) == (right.offset, right.nbytes)
+        if left.path == right.path and not same and right.offset < left.offset + left.nbytes:
+            return left, right
+    return None

@@ -174,7 +174,7 @@ def test_a_missing_model_file(copy: Compiled, which: str) -> None:
 def test_missing_weights(copy: Compiled) -> None:
     (copy.folder / "weights.bin").unlink()
     for which in FILES:
-        with pytest.raises(SpikecError, match="cannot load this model"):
+        with pytest.raises(SpikecError, match=r"weights.bin: is missing"):
             copy.session(which)
 
 

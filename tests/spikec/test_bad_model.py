@@ -127,6 +127,24 @@ def test_nonsense_offset(refused: Refused, tmp_path: Path, offset: str) -> None:
     assert "truncated" in line or "does not say where its data is" in line
 
 
+@pytest.mark.parametrize("length", ["4", "16384000"])
+def test_length_that_is_not_the_shapes(refused: Refused, tmp_path: Path, length: str) -> None:
+    assert "has the wrong length" in refused("compile", external(tmp_path / "model", length=length))
+
+
+@pytest.mark.parametrize("command", ["compile", "inspect"])
+def test_overlapping_tensors(refused: Refused, tmp_path: Path, command: str) -> None:
+    path = external(tmp_path / "model")
+    model = onnx.load(path, load_external_data=False)
+    first, second = (t for t in model.graph.initializer if t.name in ("l0_wup", "l0_wdown"))
+    place = {entry.key: entry for entry in first.external_data}["offset"]
+    for entry in second.external_data:
+        if entry.key == "offset":
+            entry.value = str(int(place.value) + 64)
+    path.write_bytes(model.SerializeToString())
+    assert "'l0_wup' and 'l0_wdown' overlap" in refused(command, path)
+
+
 def test_external_data_of_a_constant_node(refused: Refused, tmp_path: Path) -> None:
     model = parser.parse_model(
         HEADER + "g (float[2] x) => (float[2] y) { c = Constant <value = float[2] {1, 2}> () y = Add (x, c) }"

@@ -1,0 +1,140 @@
+"""Runs a model one stretch of its graph after the other: only a part of its weights is ever in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from .census import graph_protos
+from .inputs import Feed
+from .session import Session, anchored, frugal
+
+SEGMENT_BYTES = 1 << 30
+"""Weights of one stretch: pages of a mapped file count as memory of whoever reads them, until it closes."""
+SEGMENT_VALUES = 64
+"""Values fetched from one stretch: each is there for one input at a time."""
+
+
+@dataclass
+class Segment:
+    """Consecutive nodes, what they read from before, and what of theirs is asked for or read later."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    weights: dict[str, int] = field(default_factory=dict)
+    reads: list[str] = field(default_factory=list)
+    gives: list[str] = field(default_factory=list)
+
+
+class Stream:
+    """A model file ready to be run in segments. Small models are one segment, kept open between runs."""
+
+    def __init__(self, path: Path, where: str = "") -> None:
+        self.model, self.where = anchored(path), where or str(path)
+        graph = self.model.graph
+        self.tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self.inputs = {value.name: value for value in graph.input if value.name not in self.tensors}
+        self.outputs = [value.name for value in graph.output]
+        self.values = {name for node in graph.node for name in node.output if name}
+        self.opened: tuple[list[str], Session] | None = None
+
+    def run(self, names: list[str] | None, feed: Feed) -> list[np.ndarray]:
+        """The named values, or the model's outputs, in their order."""
+        names = self.outputs if names is None else names
+        found = {name: value for _, name, value in self.fetch([feed], names)}
+        return [found[name] for name in names]
+
+    def fetch(
+        self, feeds: list[Feed], names: list[str], progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[tuple[int, str, np.ndarray]]:
+        """(number of the feed, name, value) of the named values, as they are computed."""
+        segments = self.segments(names)
+        live: list[Feed] = [dict(feed) for feed in feeds]
+        last = {name: index for index, segment in enumerate(segments) for name in segment.reads}
+        wanted = set(names)
+        for index, feed in enumerate(live):
+            yield from ((index, name, feed[name]) for name in names if name in feed and name in self.inputs)
+        for number, segment in enumerate(segments):
+            if not segment.nodes:
+                continue
+            session = self._session(segment, live[0], whole=len(segments) == 1)
+            for index, values in enumerate(live):
+                feed = {name: values[name] for name in segment.reads}
+                for name, value in zip(segment.gives, session.run(segment.gives, feed), strict=True):
+                    if name in wanted:
+                        yield index, name, value
+                    if last.get(name, -1) > number:
+                        values[name] = value
+                for name in segment.reads:
+                    if last[name] == number:
+                        del values[name]
+                if progress:
+                    progress(number * len(live) + index + 1, len(segments) * len(live))
+            del session
+
+    def segments(self, names: list[str]) -> list[Segment]:
+        """The nodes that `names` need, cut where the weights or the values asked for become too many."""
+        needed, nodes = set(names), []
+        for node in reversed(self.model.graph.node):
+            if any(name in needed for name in node.output):
+                nodes.append((node, reads := _reads(node)))
+                needed.update(reads)
+        result, wanted, asked = [Segment()], set(names), 0
+        for node, reads in reversed(nodes):
+            new = {name: _size(self.tensors[name]) for name in reads if name in self.tensors}
+            segment, count = result[-1], sum(name in wanted for name in node.output)
+            size = sum((segment.weights | new).values())
+            if segment.nodes and (size > SEGMENT_BYTES or asked + count > SEGMENT_VALUES):
+                result.append(segment := Segment())
+                asked = 0
+            segment.nodes.append(node)
+            segment.weights |= new
+            asked += count
+        later = set(names)
+        for segment in reversed(result):
+            made = [name for node in segment.nodes for name in node.output if name]
+            segment.gives = [name for name in made if name in later]
+            own, read = set(made), dict.fromkeys(name for node in segment.nodes for name in _reads(node))
+            segment.reads = [n for n in read if n not in own and (n in self.values or n in self.inputs)]
+            later.update(segment.reads)
+        return result
+
+    def _session(self, segment: Segment, feed: Feed, whole: bool) -> Session:
+        if self.opened is not None and self.opened[0] == segment.gives:
+            return self.opened[1]
+        part = onnx.ModelProto(ir_version=self.model.ir_version)
+        part.opset_import.extend(self.model.opset_import)
+        part.functions.extend(self.model.functions)
+        part.graph.name = "segment"
+        part.graph.node.extend(segment.nodes)
+        part.graph.initializer.extend(self.tensors[name] for name in segment.weights)
+        part.graph.input.extend(self.inputs.get(name) or _typed(name, feed[name]) for name in segment.reads)
+        part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in segment.gives)
+        session = Session(part, frugal(), where=self.where)
+        self.opened = (segment.gives, session) if whole else None
+        return session
+
+
+def _reads(node: onnx.NodeProto) -> list[str]:
+    """Names that the node and its bodies read; what a body makes for itself is among them."""
+    names = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            for body in graph_protos(graph):
+                names.extend(name for inner in body.node for name in inner.input if name)
+                names.extend(value.name for value in body.output)
+    return names
+
+
+def _size(tensor: onnx.TensorProto) -> int:
+    itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return math.prod(tensor.dims) * itemsize
+
+
+def _typed(name: str, value: np.ndarray) -> onnx.ValueInfoProto:
+    kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+    return onnx.helper.make_tensor_value_info(name, kind, None)
