@@ -15,7 +15,7 @@ from onnx import helper
 from spikec.ir import graph as graphs
 from spikec.ir import pipeline
 from spikec.ir.program import Program
-from spikec.ir.weights import DataFile
+from spikec.ir.storage import DataFile
 from spikec.passes.normalise import NORMALISE
 from spikec.passes.normalise.fused import FORMS
 
