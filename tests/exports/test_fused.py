@@ -16,7 +16,7 @@ from spikec.compile import FRONT
 from spikec.ir import graph as graphs
 from spikec.ir import pipeline
 from spikec.ir.program import Program
-from spikec.ir.weights import DataFile
+from spikec.ir.storage import DataFile
 from spikec.passes.methods import METHODS
 from spikec.passes.normalise import NORMALISE
 from spikec.report import found
