@@ -41,7 +41,7 @@ class Census(TorchFunctionMode):
         for name, tensor in module.named_parameters(remove_duplicate=False):
             key = tensor.untyped_storage().data_ptr()
             self.homes.setdefault(key, f".{name}")
-            self.sizes[key] = tensor.shape[0]
+            self.sizes[key] = tensor.shape[0] if tensor.dim() else 1
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict | None = None
