@@ -21,7 +21,19 @@ from .passes.describe import plain
 from .passes.methods import METHODS
 from .report import found, layers
 
-ATTENTION_FACTS = ("heads", "kv_heads", "head_size", "scale", "masks", "mask", "causal", "cross", "softcap")
+ATTENTION_FACTS = (
+    "heads",
+    "kv_heads",
+    "head_size",
+    "scale",
+    "softcap",
+    "mask",
+    "polarity",
+    "past",
+    "unproved",
+)
+
+EMPTY = (None, (), "")
 
 
 def recognise(path: str | Path, method: str = "las") -> Program:
@@ -86,7 +98,7 @@ def attention(program: Program) -> list[dict[str, Any]]:
     """Each distinct attention, with how many there are of it and the block of the first."""
     kinds: dict[str, dict[str, Any]] = {}
     for f in program.of("attention"):
-        facts = {key: plain(f.facts[key]) for key in ATTENTION_FACTS if f.facts.get(key) is not None}
+        facts = {key: plain(f.facts[key]) for key in ATTENTION_FACTS if f.facts.get(key) not in EMPTY}
         kind = kinds.setdefault(repr(facts), {"count": 0, "first_block": f.block, **facts})
         kind["count"] += 1
     return list(kinds.values())

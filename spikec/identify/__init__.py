@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..ir.program import Program
-from .families import fits
+from .families import first_fit
 from .features import features
 from .words import Features
 
@@ -15,7 +15,7 @@ ACTIVATIONS = {
 }  # fmt: skip
 POSITIONS = {
     "rope": "RoPE", "alibi": "ALiBi", "relative": "relative position bias",
-    "learned-positions": "learned positions",
+    "learned-positions": "absolute positions",
 }  # fmt: skip
 
 
@@ -25,13 +25,14 @@ def identify(program: Program) -> dict[str, Any]:
     seen = features(program)
     if not program.of("attention"):
         return {"guess": NOTHING, "family": "", "candidates": [], "evidence": dict(seen.words)}
-    fitting = fits({*seen.words})
-    family = fitting[0].name if fitting else _generic(seen)
-    members = [m.strip() for f in fitting[:1] for m in f.members.split(",") if m.strip()]
+    family = first_fit({*seen.words})
+    name = family.name if family else _generic(seen)
+    if "cross" in seen and "encoder" not in seen:
+        name = name.replace("encoder-decoder", "decoder, of an encoder-decoder")
     return {
-        "guess": f"{family} ({_traits(seen)})",
-        "family": family,
-        "candidates": members,
+        "guess": f"{name} ({_traits(seen)})",
+        "family": name,
+        "candidates": [m.strip() for m in family.members.split(",") if m.strip()] if family else [],
         "evidence": dict(seen.words),
     }
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Any
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
+from ..ir import graph as graphs
 from ..ir.program import Finding
-from .wiring import Wiring, value_of
+from ..ir.weights import array
+from .wiring import LOOK, Wiring, operands, value_of
 from .words import Features
 
 EVIDENCE = {
@@ -20,16 +22,20 @@ EVIDENCE = {
     "fused-qkv": "one product for query, key and value",
     "qkv-bias": "biases on query, key and value",
     "cross": "keys come from another sequence",
+    "encoder": "queries see what comes after them",
     "causal": "causal masks",
     "sliding": "sliding windows",
     "padding": "padding masks",
     "alibi": "scores fall with distance (ALiBi)",
     "relative": "scores get a learned bias by distance",
     "softcap": "capped scores",
+    "cache": "past keys and values come in",
     "parallel": "attention and MLP read the same norm or sum",
 }
+LARGEST = 1 << 20
+"""Elements of a constant bias that are looked at."""
 CAPS = {"softcap", "tanh"}
-RARE = {"cross", "sliding", "softcap"}
+RARE = {"cross", "encoder", "sliding", "softcap"}
 """What one attention of a model is enough to tell; all else must hold for most of them."""
 
 
@@ -44,7 +50,7 @@ def attention_features(out: Features, wiring: Wiring) -> None:
         least = 1 if word in RARE else (len(attentions) + 1) // 2
         if seen[word] >= least:
             out.add(word, f"{text} ({seen[word]} of {len(attentions)})")
-    if not seen["causal"]:
+    if not seen["causal"] and any(f.facts.get("mask") for f in attentions):
         out.add("two-way", "no causal mask")
     out.heads = _heads(attentions)
     if out.heads.startswith("MQA"):
@@ -62,9 +68,9 @@ def _one_attention(attention: Finding, wiring: Wiring) -> set[str]:
     rotations = [f for f in passed + key_passed if f.kind == "rope"]
     if rotations:
         words.add("rope")
-        if any(f.facts.get("interleaved") for f in rotations):
+        if any(not str(f.facts.get("pairs", "halves")).startswith("halves") for f in rotations):
             words.add("interleaved")
-        if any(f.facts.get("partial") or _part(f, query) for f in rotations):
+        if any(_part(f, query) for f in rotations):
             words.add("partial-rope")
     if kinds & {"layernorm", "rmsnorm"}:
         words.add("qk-norm")
@@ -72,11 +78,17 @@ def _one_attention(attention: Finding, wiring: Wiring) -> set[str]:
     key_linears = [f for f in key_makers if f.kind == "linear"]
     if linears and {id(f) for f in linears} == {id(f) for f in key_linears}:
         words.add("fused-qkv")
-    elif facts.get("cross") or _apart(linears, key_linears):
+    elif _apart(linears, key_linears):
         words.add("cross")
     if any(_biased(f) for f in linears + key_linears):
         words.add("qkv-bias")
-    words |= _mask_words(facts)
+    words |= _mask_words(attention, wiring)
+    if "rope" in words:
+        words.discard("alibi")
+    if facts.get("past"):
+        words.add("cache")
+    if facts.get("mask") and not words & {"causal", "cross", "cache"}:
+        words.add("encoder")
     context = facts.get("context")
     if linears and isinstance(context, Finding) and _parallel(linears, attention, wiring):
         words.add("parallel")
@@ -85,26 +97,64 @@ def _one_attention(attention: Finding, wiring: Wiring) -> set[str]:
     return words
 
 
-def _mask_words(facts: dict[str, Any]) -> set[str]:
-    """The mask kinds a recogniser proved, in its own words."""
-    told = " ".join(str(facts.get(key, "")) for key in ("masks", "mask", "mask_kinds", "bias")).lower()
-    words = {word for word in ("alibi", "relative", "sliding", "padding") if word in told}
-    if facts.get("causal") or "causal" in told:
-        words.add("causal")
+def _mask_words(attention: Finding, wiring: Wiring) -> set[str]:
+    """The masks and the bias that were measured between scores and softmax."""
+    told = set(attention.facts.get("mask") or ())
+    words = told & {"causal", "sliding", "padding"}
+    if "bias" in told:
+        words.add("relative" if _learned_bias(attention, wiring) else "alibi")
     return words
+
+
+def _learned_bias(attention: Finding, wiring: Wiring) -> bool:
+    """Whether a table of numbers, looked up or constant, is what the scores get besides the products."""
+    softmax = attention.facts.get("softmax")
+    if not isinstance(softmax, Finding):
+        return False
+    products = {id(attention.facts["scores"].result), *(id(f.result) for f in attention.facts["more_scores"])}
+    seen: set[int] = set()
+    stack = [softmax.sources[0]]
+    while stack and len(seen) < LOOK:
+        tensor = stack.pop()
+        node = graphs.producer(tensor)
+        if node is None or id(tensor) in products or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if node.op in ("Gather", "GatherND") and isinstance(node.inputs[0], gs.Constant):
+            table = node.inputs[0]
+            if len(table.shape) == 2 and table.dtype is not None and np.issubdtype(table.dtype, np.floating):
+                return True
+        if any(isinstance(i, gs.Constant) and _uneven(i) for i in operands(node)):
+            return True
+        stack.extend(operands(node))
+    return False
+
+
+def _uneven(constant: gs.Constant) -> bool:
+    """Whether a constant bias for each pair of tokens does not fall evenly with their distance."""
+    if len(constant.shape) < 3 or constant.shape[-1] < 3 or not 1 < math.prod(constant.shape) <= LARGEST:
+        return False
+    values = array(constant)
+    if not np.issubdtype(values.dtype, np.floating):
+        return False
+    bends = np.diff(values.astype(np.float64), 2, axis=-1)
+    return bool(np.mean(np.abs(bends) > 1e-3 * max(float(np.abs(values).max()), 1e-30)) > 0.5)
 
 
 def _part(rotation: Finding, query: gs.Tensor) -> bool:
     """Whether the rotated channels are fewer than those the scores are made of."""
+    low, high, width = rotation.facts.get("features", (0, 0, 0))
+    if high - low < width:
+        return True
     turned, whole = rotation.result.shape, query.shape
-    sizes = [s[-1] if s and isinstance(s[-1], int) else None for s in (turned, whole)]
-    return None not in sizes and sizes[0] < sizes[1]
+    sizes = [s[-1] for s in (turned, whole) if s and isinstance(s[-1], int)]
+    return len(sizes) == 2 and sizes[0] < sizes[1]
 
 
 def _apart(query: list[Finding], key: list[Finding]) -> bool:
-    """Whether queries and keys are projections of different values."""
+    """Whether queries and keys are projections of different values, or keys come ready from elsewhere."""
     if not query or not key:
-        return False
+        return bool(query)
     return not {id(value_of(f.sources[0])) for f in query} & {id(value_of(f.sources[0])) for f in key}
 
 
@@ -147,5 +197,5 @@ def _heads(attentions: list[Finding]) -> str:
         return ""
     heads, shared, size = told.most_common(1)[0][0]
     kind = "MHA" if heads == shared else "MQA" if shared == 1 else "GQA"
-    of = f" of {size}" if size else ""
-    return f"{kind} {heads}{of}" if kind == "MHA" else f"{kind} {heads}/{shared}{of}"
+    number = f"{heads}" if kind == "MHA" else f"{heads}/{shared}"
+    return f"{kind} {number} heads" + (f" of {size}" if size else "")

@@ -52,10 +52,11 @@ def _place(norm: Finding, wiring: Wiring) -> str:
     source, result = value_of(norm.sources[0]), norm.result
     read_on = id(source) in wiring.joined
     if id(result) in wiring.joined:
-        if id(source) in wiring.residuals and not read_on:
-            made = wiring.back([source], lambda f: f.kind in ("linear", "matmul_dynamic"))[0]
-            return "post-norm" if made else "embedding-norm"
-        return "branch-norm" if not read_on and id(source) not in wiring.residuals else "embedding-norm"
+        if not wiring.back([source], lambda f: f.facts["label"] in ("linear", "matmul_dynamic"))[0]:
+            return "embedding-norm"
+        if read_on:
+            return "other"
+        return "post-norm" if id(source) in wiring.residuals else "branch-norm"
     return "pre-norm" if read_on or id(source) in wiring.residuals else "other"
 
 

@@ -60,7 +60,7 @@ def _tables(out: Features, wiring: Wiring) -> None:
     if any(_scaled(f.result) for f in tokens):
         out.add("embedding-scale", "embeddings are scaled up")
     if any(_added_constant(f.result) for f in tokens):
-        out.add("learned-positions", "a constant for each position is added")
+        out.add("learned-positions", "a constant vector for each position is added")
     first = next((f for f in wiring.program.findings if "weight" in f.facts and f.kind != "embedding"), None)
     if first is not None and first.facts["label"] != "linear" and _straight(first.sources[0], tokens, wiring):
         fan_in, fan_out = first.facts["weight"].shape[-2:]
@@ -124,7 +124,7 @@ def _convolutions(out: Features, wiring: Wiring) -> None:
         if len(kernel) == 2 and strides == kernel:
             out.add("patches", f"a convolution of {kernel[0]}x{kernel[1]} patches")
             if _added_constant(node.outputs[0]):
-                out.add("learned-positions", "a constant for each position is added")
+                out.add("learned-positions", "a constant vector for each position is added")
         elif len(kernel) == 1:
             out.add("sound", "convolutions over time")
 
