@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from spikec.custom_ops.catalogue import OPS
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Certificate, Finding, Program
-from spikec.ir.weights import array
+from spikec.ir.weights import array, pieces
 
 from ..calibrate.thresholds import Threshold
 from .encode import sample, train, worst_step
@@ -25,8 +28,9 @@ def spike_linear(program: Program, *, weights: str = "fp32") -> None:
         constant = finding.facts["weight"]
         spikes, threshold = train(program, finding.sources[0])
         if weights == "int8":
-            values, scale = quantise(array(constant))
-            matrix = program.constant(f"{constant.name}/int8", values)
+            scale = channel_scale(pieces(constant._values))
+            round_off = functools.partial(rounded, scale=scale)
+            matrix = program.derive(f"{constant.name}/int8", [constant], round_off, constant.shape, np.int8)
             w_scale = program.constant(f"{constant.name}/scale", scale)
         else:
             matrix, w_scale = constant, program.constant("spikec/one", np.ones(1, np.float32))
@@ -38,11 +42,18 @@ def spike_linear(program: Program, *, weights: str = "fp32") -> None:
         program.replace(finding, value, _certify_linear(program, finding, matrix, w_scale))
 
 
-def quantise(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Symmetric int8, one float32 scale per output channel: W ≈ int8 · scale."""
-    scale = (np.abs(weight).max(0) / 127).astype(np.float32)
+def channel_scale(rows: Iterable[np.ndarray]) -> np.ndarray:
+    """Of symmetric int8 weights, one float32 scale per output channel, from some rows at a time."""
+    largest = functools.reduce(np.maximum, (np.abs(part).max(0) for part in rows))
+    scale = (largest / 127).astype(np.float32)
     scale[scale == 0] = 1
-    return np.clip(np.rint(weight / scale), -127, 127).astype(np.int8), scale
+    return np.asarray(scale)
+
+
+def rounded(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The int8 of W ≈ int8 · scale."""
+    steps = np.rint(weight / scale)
+    return np.clip(steps, -127, 127, out=steps).astype(np.int8)
 
 
 def _certify_linear(
@@ -53,11 +64,16 @@ def _certify_linear(
     threshold, bits = program.thresholds[finding.sources[0].name], program.settings["timesteps"]
     fan_in, fan_out = matrix.shape
     columns = np.linspace(0, fan_out - 1, min(fan_out, COLUMNS)).astype(int)
-    synapses, scale = array(matrix)[:, columns], np.broadcast_to(array(w_scale), fan_out)[columns]
+    weight, scale = (
+        array(finding.facts["weight"])[:, columns],
+        np.broadcast_to(array(w_scale), fan_out)[columns],
+    )
+    # only the columns looked at are made: all of a large model's would take a while
+    synapses = weight if matrix is finding.facts["weight"] else rounded(weight, scale)
     x, code = sample(program, finding.sources[0], (ROWS, fan_in), seed=0)
     got = OPS["SpikeLinear"].numpy(code, synapses, scale, scale=threshold.scale, radix=2)
     given = synapses.astype(np.float64) * scale
-    original = array(finding.facts["weight"])[:, columns].astype(np.float64)
+    original = weight.astype(np.float64)
     error = np.abs(got - x @ original)
     size = np.abs(x)
     bound = worst_step(threshold, x, bits) @ np.abs(given) + size @ (
