@@ -69,7 +69,10 @@ FOUND = (
     "attention", "softmax", "layernorm", "rmsnorm", "gelu_erf", "gelu_tanh", "quick_gelu", "silu", "relu",
     "rope", "linear", "matmul_dynamic", "other_linear", "embedding", "residual",
 )  # fmt: skip
-MERGED = {"qk": "matmul_dynamic", "av": "matmul_dynamic", "head": "other_linear"}
+MERGED = {
+    "qk": "matmul_dynamic", "av": "matmul_dynamic", "head": "other_linear", "relu_squared": "relu",
+}  # fmt: skip
+"""Labels that count under another name."""
 
 
 def found(program: Program) -> dict[str, int]:

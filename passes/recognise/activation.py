@@ -3,6 +3,7 @@ function."""
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ COMPARISONS = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
 BOUNDS = {"Clip", "Max", "Min"}
 STEERED = {"Where", "Cast"}
 """What these make of a value is worth a neuron only when it has a name: guards and masks look alike."""
+AFFINE = Name("affine", 0.0, "affine", 0.0)
 NEAR = 0.02
 """A function without a name that is this close to one that has one is worth a remark."""
 
@@ -35,13 +37,14 @@ def recognise_activations(program: Program) -> None:
     flow = Flow(program.graph, _of_scalars)
     carriers = data_tensors(program.graph)
     claimed = {id(node) for finding in program.findings for node in finding.nodes}
-    names: dict[Any, Name | None] = {}
+    names = Names(flow)
     anchors = [node for node in program.graph.nodes if _is_anchor(node) and _on_data(node, carriers)]
     for anchor in sorted(anchors, key=lambda node: flow.level[id(node)]):
         if id(anchor) in claimed:
             continue
-        found = _best(flow, anchor, claimed, names)
-        if anchor.op in STEERED and (found is None or found[1] is None or found[1].label == "function"):
+        found = names.best(anchor, claimed)
+        label = found[1].label if found is not None else ""
+        if anchor.op in STEERED and label in ("", "function", "affine"):
             continue
         if found is None:
             if any(id(i) in carriers for i in anchor.inputs):
@@ -49,7 +52,7 @@ def recognise_activations(program: Program) -> None:
             continue
         one, named = found
         claimed |= {id(node) for node in one.nodes}
-        if named is None:
+        if named is AFFINE:
             if anchor.op in BOUNDS:
                 facts = {"label": "affine"}
                 program.findings.append(Finding("affine", (one.source,), one.result, one.nodes, facts))
@@ -78,64 +81,67 @@ def _on_data(node: gs.Node, carriers: set[int]) -> bool:
     return is_real(node.outputs[0]) and steered and id(node.outputs[0]) in carriers
 
 
-def _best(
-    flow: Flow, anchor: gs.Node, claimed: set[int], names: dict[Any, Name | None]
-) -> tuple[Region, Name | None] | None:
-    """The largest closed region around the anchor that computes numbers; when it has no name, the part of it
-    that has. The name is None for a region that does nothing but scale and shift."""
-    found = flow.around(anchor, claimed)
-    for whole in sorted(found, key=lambda one: -len(one.nodes)):
-        key = flow.spelling(whole)
-        if key not in names:
-            y = flow.evaluate(whole, PROBES)
-            if y is None:
+class Names:
+    """The names of regions; those of one spelling are looked at once, so repeated layers cost nothing."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self._names: dict[Any, Name | None] = {}
+        self._parts: dict[Any, tuple[int, int] | None] = {}
+
+    def best(self, anchor: gs.Node, barred: set[int]) -> tuple[Region, Name] | None:
+        """The largest closed region around the anchor that computes numbers; when it has no name, the part of
+        it that has."""
+        for whole in sorted(self.flow.around(anchor, barred), key=lambda one: -len(one.nodes)):
+            named = self.of(whole)
+            if named is None:
                 continue
-            names[key] = None if affine(y) else name(y)
-        named = names[key]
-        if named is None or named.label != "function":
-            return whole, named
-        part = _named_part(flow, whole, names)
-        if part is None:
-            return whole, named
-        if anchor in part[0].nodes:
-            return part
-        return _best(flow, anchor, claimed | {id(node) for node in part[0].nodes}, names)
-    return None
+            part = self._named_part(whole) if named.label == "function" else None
+            if part is None:
+                return whole, named
+            if anchor in part[0].nodes:
+                return part
+            return self.best(anchor, barred | {id(node) for node in part[0].nodes})
+        return None
 
+    def of(self, one: Region) -> Name | None:
+        """The name of what a region does, "affine" when it only scales and shifts; None when that cannot be
+        evaluated."""
+        key = self.flow.spelling(one)
+        if key not in self._names:
+            y = self.flow.evaluate(one, PROBES)
+            self._names[key] = None if y is None else AFFINE if affine(y) else name(y)
+        return self._names[key]
 
-def _named_part(flow: Flow, whole: Region, names: dict[Any, Name | None]) -> tuple[Region, Name] | None:
-    """The largest part, between two values that all paths pass, whose function has a name: one that stands
-    for a whole activation, or any when the rest is affine."""
-    cuts = flow.cuts(whole)
-    best: tuple[Region, Name] | None = None
-    for first in range(len(cuts) - 1):
-        for last in range(first + 1, len(cuts)):
-            part = flow.closed(cuts[first], cuts[last])
-            if part is None or len(part.nodes) == len(whole.nodes):
+    def _named_part(self, whole: Region) -> tuple[Region, Name] | None:
+        cuts, key = self.flow.cuts(whole), self.flow.spelling(whole)
+        if key not in self._parts:
+            self._parts[key] = self._largest_part(whole, cuts)
+        place = self._parts[key]
+        part = self.flow.closed(cuts[place[0]], cuts[place[1]]) if place is not None else None
+        named = self.of(part) if part is not None else None
+        return (part, named) if part is not None and named is not None else None
+
+    def _largest_part(self, whole: Region, cuts: list[gs.Tensor]) -> tuple[int, int] | None:
+        """The largest part, between two values that all paths pass, whose function has a name: one that stands
+        for a whole activation, or any when the rest is affine."""
+        best, size = None, 0
+        for first, last in combinations(range(len(cuts)), 2):
+            part = self.flow.closed(cuts[first], cuts[last])
+            if part is None or not size < len(part.nodes) < len(whole.nodes):
                 continue
-            named = _named(flow, part, names)
-            if named is None or named.label == "function":
+            named = self.of(part)
+            if named is None or named.label in ("function", "affine"):
                 continue
-            alone = _affine(flow, whole.source, part.source) and _affine(flow, part.result, whole.result)
-            if (alone or named.label in STRONG) and (best is None or len(part.nodes) > len(best[0].nodes)):
-                best = part, named
-    return best
+            if named.label in STRONG or (
+                self._affine(whole.source, part.source) and self._affine(part.result, whole.result)
+            ):
+                best, size = (first, last), len(part.nodes)
+        return best
 
-
-def _named(flow: Flow, part: Region, names: dict[Any, Name | None]) -> Name | None:
-    key = flow.spelling(part)
-    if key not in names:
-        y = flow.evaluate(part, PROBES)
-        names[key] = None if y is None or affine(y) else name(y)
-    return names[key]
-
-
-def _affine(flow: Flow, source: gs.Tensor, result: gs.Tensor) -> bool:
-    if source is result:
-        return True
-    part = flow.closed(source, result)
-    y = flow.evaluate(part, PROBES) if part is not None else None
-    return y is not None and affine(y)
+    def _affine(self, source: gs.Tensor, result: gs.Tensor) -> bool:
+        part = self.flow.closed(source, result) if source is not result else None
+        return source is result or (part is not None and self.of(part) is AFFINE)
 
 
 def _why_not(flow: Flow, anchor: gs.Node) -> str:

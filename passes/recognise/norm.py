@@ -3,6 +3,7 @@ numbers."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +17,7 @@ from spikec.ir.program import Finding, Program
 
 from . import rows
 
-NATIVE = {
-    "LayerNormalization": "layernorm",
-    "RMSNormalization": "rmsnorm",
-    "SimplifiedLayerNormalization": "rmsnorm",
-}
+NATIVE = rows.NORMS
 OTHER_AXES = {"InstanceNormalization", "GroupNormalization", "MeanVarianceNormalization", "LpNormalization"}
 AVERAGING = {"ReduceMean", "ReduceSumSquare", "ReduceL2", "LpNormalization"}
 """What a norm begins with; other sums are looked at too, but need not be norms."""
@@ -166,6 +163,7 @@ def _centred(flow: Flow, tensor: gs.Tensor) -> str:
     return ""
 
 
+@cache
 def _probes(n: int) -> np.ndarray:
     """Rows of several sizes (tiny ones show epsilon), with offsets and an outlier channel; the first is of
     alternating sign and nowhere near its mean, the second its negative, the third a tiny copy."""

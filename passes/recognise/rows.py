@@ -15,6 +15,12 @@ from spikec.ir.operators import REDUCTIONS, SCALAR_OPS
 from spikec.ir.weights import array
 
 LARGEST_VECTOR = 2**16
+NORMS = {
+    "LayerNormalization": "layernorm",
+    "RMSNormalization": "rmsnorm",
+    "SimplifiedLayerNormalization": "rmsnorm",
+}
+"""Operators that normalise rows, and what they are."""
 UNKNOWN_CHANNELS = 12
 OTHER_CHANNELS = 20
 """Row lengths to probe with when nothing tells the real one."""
@@ -26,6 +32,8 @@ def of_rows(flow: Flow, node: gs.Node) -> bool:
         return all(_vector(flow, i) is not None for i in flow.fixed(node))
     if node.op in REDUCTIONS:
         return region.reduced_axes(node) == (-1,)
+    if node.op in NORMS:
+        return last_axis(node, -1) and all(_vector(flow, i) is not None for i in flow.fixed(node))
     if node.op == "Unsqueeze":
         return _unsqueezed(node) == (-1,)
     if node.op == "MatMul":
@@ -117,6 +125,8 @@ def _apply(flow: Flow, node: gs.Node, known: dict[int, Any]) -> np.ndarray | Non
         return None
     if node.op in REDUCTIONS:
         return REDUCTIONS[node.op](x, axis=-1, keepdims=bool(node.attrs.get("keepdims", 1)))
+    if node.op in NORMS:
+        return _normalise(flow, node, x)
     if node.op == "GlobalAveragePool":
         return x.mean(-1, keepdims=True)
     if node.op == "LpNormalization":
@@ -125,3 +135,11 @@ def _apply(flow: Flow, node: gs.Node, known: dict[int, Any]) -> np.ndarray | Non
     if x.shape[-1] != weight.shape[0]:
         return None
     return np.repeat(x.sum(-1, keepdims=True) * float(array(weight)[0, 0]), weight.shape[1], -1)
+
+
+def _normalise(flow: Flow, node: gs.Node, x: np.ndarray) -> np.ndarray:
+    d = x - x.mean(-1, keepdims=True) if NORMS[node.op] == "layernorm" else x
+    y = d / np.sqrt((d * d).mean(-1, keepdims=True) + node.attrs.get("epsilon", 1e-5))
+    for tensor, join in zip(node.inputs[1:], (np.multiply, np.add), strict=False):
+        y = join(y, _vector(flow, tensor)) if tensor.name else y
+    return y

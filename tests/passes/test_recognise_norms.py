@@ -153,6 +153,14 @@ def test_any_rank(recognise: Recognise, shape: str) -> None:
         assert only(program).facts["gamma"] == pytest.approx(GAIN)
 
 
+@pytest.mark.parametrize("axis", [-1, 2])
+def test_an_rms_operator_of_a_centred_value_is_a_layer_norm(recognise: Recognise, axis: int) -> None:
+    body = f"{CENTRE} y = RMSNormalization <axis = {axis}, epsilon = 1e-3> (z, gain)"
+    program = recognise(f"({X} x) => ({X} y) {{ {body} }}", opset=23, **constants(body))
+    nodes = body.replace(", epsilon = 1e-3", "").replace("axis = ", "")
+    check(only(program), "layernorm", nodes, GAIN, NONE, 1e-3)
+
+
 def test_means_by_an_attribute_before_opset_18(recognise: Recognise) -> None:
     body = LAYER["plain"].replace("ReduceMean (x, last)", "ReduceMean <axes = [-1]> (x)")
     body = body.replace("ReduceMean (q, last)", "ReduceMean <axes = [2]> (q)")
