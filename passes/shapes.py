@@ -24,16 +24,16 @@ SHAPING = {
 BOOKKEEPING = {
     "Shape", "Range", "ConstantOfShape", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
     "And", "Or", "Not", "Where", "CumSum", "GatherND", "GatherElements", "ScatterND", "Size", "Trilu",
-    "NonZero", "Constant",
+    "NonZero", "Constant", "IsNaN", "IsInf", "TopK", "ArgMax", "ArgMin", "OneHot", "ScatterElements",
 }  # fmt: skip
 NO_PRODUCTS = region.SCALAR_OPS | region.REDUCTIONS.keys() | SHAPING | BOOKKEEPING | {
-    "Sum", "Mean", "Mod", "Round", "IsNaN", "IsInf", "Xor", "Sinh", "Cosh", "Selu", "Celu", "PRelu",
+    "Sum", "Mean", "Mod", "Round", "Xor", "Sinh", "Cosh", "Selu", "Celu", "PRelu",
     "ThresholdedRelu", "Softmax", "LogSoftmax", "Hardmax", "Dropout", "CastLike", "ReduceMax", "ReduceMin",
-    "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp", "ArgMax",
-    "ArgMin", "TopK", "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization",
+    "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp",
+    "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization",
     "GroupNormalization", "InstanceNormalization", "BatchNormalization", "LpNormalization", "MaxPool",
-    "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "DepthToSpace", "SpaceToDepth", "OneHot",
-    "ScatterElements", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "FastGelu", "BiasGelu",
+    "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "DepthToSpace", "SpaceToDepth",
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "FastGelu", "BiasGelu",
     "QuickGelu", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization",
 }  # fmt: skip
 """Operators that add up no products: elementwise, reductions, and those that only move values."""

@@ -122,6 +122,7 @@ def _all_in(finding: Finding, names: set[str]) -> bool:
 def cannot(program: Program) -> list[dict[str, Any]]:
     """What of the arithmetic on activations stays on host, by reason; what is in scope comes first."""
     groups: dict[tuple[str, str], list[Decision]] = {}
+    limits = scope.Scope(program)
     for d in program.decisions.values():
         if d.verdict in scope.UNCONVERTED and d.reason != NO_ACTIVATION:
             groups.setdefault((d.verdict, d.reason), []).append(d)
@@ -129,7 +130,7 @@ def cannot(program: Program) -> list[dict[str, Any]]:
         {
             "verdict": verdict,
             "reason": reason,
-            "in_scope": any(scope.in_scope(d, program) for d in group),
+            "in_scope": any(limits.misses(d) for d in group),
             "nodes": len(group),
             "ops": dict(sorted(Counter(d.op for d in group).items())),
             "macs": sum(d.macs or 0 for d in group),

@@ -22,6 +22,8 @@ PRODUCTS = {
     "MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "MatMulInteger", "ConvInteger", "QLinearMatMul",
     "QLinearConv", "MatMulNBits",
 }  # fmt: skip
+OUTSIDE = {"head", "other_linear"}
+"""Labels of products that are in no block."""
 LISTED = 12
 UNTOLD = "SPK199"
 """The code of a miss that no remark speaks of."""
@@ -44,21 +46,42 @@ class Miss:
         return f"{self.code}: {self.where} ({what}): {self.reason}"
 
 
+class Scope:
+    """What of one program should be converted."""
+
+    def __init__(self, program: Program) -> None:
+        self.kept = {NO_ACTIVATION, SELECTS, *program.settings["method"].kept.values()}
+        self.outside = {
+            node.name for f in program.findings if f.facts["label"] in OUTSIDE for node in f.nodes
+        }
+
+    def has(self, decision: Decision) -> bool:
+        """Whether the node is neither kept on purpose nor a product outside blocks."""
+        if decision.reason in self.kept or decision.node in self.outside:
+            return False
+        return decision.block >= 0 or decision.op not in PRODUCTS
+
+    def misses(self, decision: Decision) -> bool:
+        """Whether it should have been converted and was not."""
+        return decision.verdict in UNCONVERTED and self.has(decision)
+
+
 def misses(program: Program) -> list[Miss]:
     """After `classify` what is known to stay on host; after the rewrites also what they refused."""
+    scope = Scope(program)
     remarks = [d for d in program.diagnostics if counts(d)]
     by_place = {d.where: d for d in remarks}
     # a refusal speaks of a result, and gives the nodes that made it its reason
     by_reason = {d.text.partition(": ")[2]: d for d in remarks}
     found, told = [], set()
     for d in program.decisions.values():
-        if in_scope(d, program):
+        if scope.misses(d):
             remark = by_place.get(d.node) or by_reason.get(d.reason)
             found.append(Miss(d.node, d.op, d.block, d.verdict, d.reason, remark.code if remark else UNTOLD))
             told.add(remark)
     for remark in remarks:
         known = program.decisions.get(remark.where)
-        if remark in told or (known and (known.reason in _kept(program) or not in_place(known))):
+        if remark in told or (known and not scope.has(known)):
             continue
         op, block, verdict = (known.op, known.block, known.verdict) if known else ("", -1, "host")
         found.append(Miss(remark.where, op, block, verdict, remark.text, remark.code))
@@ -69,20 +92,6 @@ def counts(diagnostic: Diagnostic) -> bool:
     """Whether a remark says that something was not converted."""
     code = CODES[diagnostic.code]
     return code.severity == "warning" and not code.aside and not diagnostic.code.startswith("SPK3")
-
-
-def in_scope(decision: Decision, program: Program) -> bool:
-    """Whether the node should have been converted and was not."""
-    return decision.verdict in UNCONVERTED and decision.reason not in _kept(program) and in_place(decision)
-
-
-def in_place(decision: Decision) -> bool:
-    return decision.block >= 0 or decision.op not in PRODUCTS
-
-
-def _kept(program: Program) -> set[str]:
-    """The reasons that are no miss."""
-    return {NO_ACTIVATION, SELECTS, *program.settings["method"].kept.values()}
 
 
 def as_json(found: Iterable[Miss]) -> list[dict[str, Any]]:
