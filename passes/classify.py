@@ -1,4 +1,5 @@
-"""What became of every original node: spiking, linear or host, with the reason and its share of MACs."""
+"""What became of every original node: spiking, linear, host or rejected, with the reason and its share of
+MACs."""
 
 from __future__ import annotations
 
@@ -8,14 +9,19 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from spikec.ir.inputs import FILLERS
+from spikec.ir.nominal import Nominal
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Decision, Finding, Program
 
 from .methods import Method
 from .shapes import BOOKKEEPING, SHAPING
 
-VERDICTS = ("spiking", "linear", "host")
+VERDICTS = ("spiking", "linear", "host", "rejected")
+RUNNABLE = {
+    None, "", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training", "com.microsoft",
+    "com.microsoft.experimental", "com.microsoft.nchwc", "com.ms.internal.nhwc", "ai.spikec",
+}  # fmt: skip
+"""Domains whose operators ONNX Runtime or spikec's own library can run."""
 NO_ACTIVATION = "positions, masks, shapes or constants: no activation involved"
 SELECTS = "selects or counts; no arithmetic on activations"
 
@@ -35,15 +41,17 @@ def classify(program: Program) -> None:
     method = program.settings["method"]
     owner = program.owner()
     split = program.settings.get("split", {})
-    from_data = _data_nodes(program)
+    nominal: Nominal = program.settings["nominal"]
     for node in program.graph.nodes:
         op = split.get(id(node), node.op)
         if not op:
             continue
         finding = owner.get(id(node))
-        verdict, reason = _verdict(node, finding, id(node) in from_data, method)
+        verdict, reason = _verdict(node, finding, nominal, method)
+        if verdict == "rejected":
+            program.tell("SPK120", node.name, reason)
         macs = program.statistics["macs"].get(node.name)
-        if macs is None and id(node) not in from_data:
+        if macs is None and reason == NO_ACTIVATION:
             macs = 0
         block = finding.block if finding else program.settings["block_of"].get(id(node), -1)
         program.decisions[node.name] = Decision(
@@ -65,14 +73,18 @@ def _tell_unknown_macs(program: Program) -> None:
         program.tell("SPK107", spiking[0], text)
 
 
-def _verdict(node: gs.Node, finding: Finding | None, from_data: bool, method: Method) -> tuple[str, str]:
+def _verdict(node: gs.Node, finding: Finding | None, nominal: Nominal, method: Method) -> tuple[str, str]:
+    if node.domain not in RUNNABLE:
+        return "rejected", f"no runtime knows operator {node.op} of domain {node.domain!r}"
     if finding is not None:
         if finding.kind in method.operators:
             return "spiking", f"{finding.facts['label']} -> {method.operators[finding.kind]}"
+        if finding.kind == "dense":
+            return "host", finding.facts["why"]
         if finding.kind in method.kept:
             return "host", method.kept[finding.kind]
         return "linear", REASONS[finding.kind]
-    if not from_data:
+    if not any(nominal.is_data(tensor) for tensor in node.outputs):
         return "host", NO_ACTIVATION
     if node.op == "Cast" and not _gives_float(node):
         return "host", "turns activations into integers or truth values, which is not linear"
@@ -80,8 +92,8 @@ def _verdict(node: gs.Node, finding: Finding | None, from_data: bool, method: Me
         return "linear", "moves values without changing them"
     if node.op in ("Add", "Sub", "Neg", "Sum"):
         return "linear", "addition"
-    if _scales(node):
-        return "linear", "scaling by a constant"
+    if _scales(node, nominal):
+        return "linear", "scaling by values that no activation is in"
     if node.op in BOOKKEEPING:
         return "host", SELECTS
     return "host", f"{node.op} of activations was not recognised: it stays an ordinary operator"
@@ -96,42 +108,26 @@ def _gives_float(cast: gs.Node) -> bool:
     )
 
 
-def _scales(node: gs.Node) -> bool:
-    """Whether the node is x·constant or x/constant; constant/x is a reciprocal."""
+def _scales(node: gs.Node, nominal: Nominal) -> bool:
+    """Whether the node is x·c or x/c with c free of activations; c/x is a reciprocal."""
     if node.op == "Mul":
-        return any(isinstance(i, gs.Constant) for i in node.inputs)
-    return node.op == "Div" and isinstance(node.inputs[1], gs.Constant)
-
-
-def _data_nodes(program: Program) -> set[int]:
-    """Nodes that compute with activations: everything behind a table, a weight product or a real input."""
-    start = {id(n) for f in program.of("embedding", "linear", "head") for n in f.nodes}
-    reached: set[int] = set()
-    tensors: set[int] = {
-        id(t)
-        for t in program.graph.inputs
-        if isinstance(t, gs.Variable) and t.name not in FILLERS and np.issubdtype(t.dtype, np.floating)
-    }
-    for node in program.graph.nodes:
-        if id(node) in start or any(id(i) in tensors for i in node.inputs):
-            reached.add(id(node))
-            if node.op not in ("Shape", "Size"):
-                tensors |= {id(o) for o in node.outputs}
-    return reached
+        return any(not nominal.is_data(i) for i in node.inputs)
+    return node.op == "Div" and not nominal.is_data(node.inputs[1])
 
 
 def coverage(program: Program) -> dict[str, Any]:
     """Nodes and MACs by verdict, over the whole model; `dense_macs_in_blocks` is what a spiking block still
-    multiplies, None when a node outside the head may multiply and how much is unknown."""
+    multiplies, None when a node that is no head, stem or projector may multiply and how much is unknown."""
     nodes, macs = dict.fromkeys(VERDICTS, 0), dict.fromkeys(VERDICTS, 0)
     for decision in program.decisions.values():
         nodes[decision.verdict] += 1
         macs[decision.verdict] += decision.macs or 0
-    heads = {f.nodes[0].name for f in program.of("head")}
-    counts = [d.macs for d in program.decisions.values() if d.verdict != "spiking" and d.node not in heads]
+    outside = {f.nodes[0].name for f in program.findings if f.facts["label"] in ("head", "other_linear")}
+    counts = [d.macs for d in program.decisions.values() if d.verdict != "spiking" and d.node not in outside]
     return {
         "nodes": nodes,
         "macs": macs,
+        "tokens": program.statistics.get("tokens"),
         "nodes_of_unknown_macs": sum(d.macs is None for d in program.decisions.values()),
         "dense_macs_in_blocks": None if None in counts else sum(counts),
     }

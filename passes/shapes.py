@@ -1,21 +1,16 @@
-"""Concrete shapes at one nominal input, for counting multiply-accumulates."""
+"""Multiply-accumulates of every node at the nominal input."""
 
 from __future__ import annotations
 
 import math
 
-import onnx
 import onnx_graphsurgeon as gs
 
-from spikec.ir import graph as graphs
 from spikec.ir import region
+from spikec.ir.nominal import Nominal
+from spikec.ir.nominal_shapes import Shape
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Program
-
-NOMINAL = {0: 1, 1: 128}
-"""Size of a free dimension by its axis: one sequence of 128 tokens."""
-
-Shape = tuple[int, ...]
 
 SHAPING = {
     "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat", "Expand", "Gather", "Flatten",
@@ -40,21 +35,23 @@ NO_PRODUCTS = region.SCALAR_OPS | region.REDUCTIONS.keys() | SHAPING | BOOKKEEPI
 KNOWN_DOMAINS = {None, "", "ai.onnx", "com.microsoft"}
 
 
-@compiler_pass(after=["split_gemm"])
+@compiler_pass(after=["trace_values", "recognise_products"])
 def count_macs(program: Program) -> None:
-    """`program.statistics["macs"]`: multiply-accumulates by name of the node; None when they are unknown."""
-    shapes = nominal_shapes(program)
-    program.statistics["macs"] = {node.name: macs(node, shapes) for node in program.graph.nodes}
+    """`program.statistics["macs"]`: multiply-accumulates by name of the node; None when they are unknown.
+    `["tokens"]`: the length of the sequence they are counted at."""
+    nominal: Nominal = program.settings["nominal"]
+    program.statistics["macs"] = {node.name: macs(node, nominal) for node in program.graph.nodes}
+    program.statistics["tokens"] = nominal.length
 
 
-def macs(node: gs.Node, shapes: dict[str, Shape]) -> int | None:
+def macs(node: gs.Node, nominal: Nominal) -> int | None:
     """Multiply-accumulates of one node; None for an operator or a shape that is not known."""
     if node.domain not in KNOWN_DOMAINS:
         return None
     if node.op in NO_PRODUCTS:
         return 0
-    out = shapes.get(node.outputs[0].name)
-    operands = [_shape(i, shapes) for i in node.inputs]
+    out = nominal.shape(node.outputs[0])
+    operands = [nominal.shape(i) for i in node.inputs]
     if node.op == "Einsum":
         return _einsum(str(node.attrs["equation"]), operands)
     if len(operands) < 2:
@@ -62,8 +59,7 @@ def macs(node: gs.Node, shapes: dict[str, Shape]) -> int | None:
     left, right = operands[:2]
     if node.op in ("MatMul", "MatMulInteger"):
         # a constant's own fan-in serves where the left-hand side's last axis cannot be told
-        rows = right if isinstance(node.inputs[1], gs.Constant) else None
-        inner = (rows[-2] if rows and len(rows) > 1 else None) or (left[-1] if left else None)
+        inner = (right[-2] if right and len(right) > 1 else None) or (left[-1] if left else None)
         return math.prod(out) * inner if out is not None and inner is not None else None
     if node.op == "Gemm":
         return math.prod(out) * left[0 if node.attrs.get("transA", 0) else 1] if out and left else None
@@ -90,26 +86,3 @@ def _einsum(equation: str, operands: list[Shape | None]) -> int | None:
         for index, size in zip(term, shape, strict=True):
             sizes[index] = max(size, sizes.get(index, 1))
     return math.prod(sizes.values()) * (len(terms) - 1)
-
-
-def nominal_shapes(program: Program) -> dict[str, Shape]:
-    """Shape of every value at the nominal input, as far as shape inference can tell."""
-    model = graphs.skeleton(program.graph)
-    for value in model.graph.input:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if not dim.HasField("dim_value") or dim.dim_value < 1:
-                dim.dim_value = NOMINAL.get(axis, 1)
-    del model.graph.value_info[:]
-    for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    shapes = {}
-    for value in [*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input]:
-        dims = value.type.tensor_type.shape.dim
-        if all(d.HasField("dim_value") for d in dims):
-            shapes[value.name] = tuple(d.dim_value for d in dims)
-    return shapes
-
-
-def _shape(tensor: gs.Tensor, shapes: dict[str, Shape]) -> Shape | None:
-    return tuple(tensor.shape) if isinstance(tensor, gs.Constant) else shapes.get(tensor.name)

@@ -62,7 +62,7 @@ def coverage_table(coverage: dict[str, Any]) -> list[str]:
     """Count and share of MACs per class."""
     total = sum(coverage["macs"].values())
     unknown = coverage["nodes_of_unknown_macs"]
-    share = "of the MACs known" if unknown else "of MACs at 128 tokens"
+    share = "of the MACs known" if unknown else f"of MACs at {coverage['tokens']} tokens"
     lines = [f"{'coverage':<12}{'nodes':>8}   share {share}"]
     for verdict, nodes in coverage["nodes"].items():
         part = f"{100 * coverage['macs'][verdict] / total:8.2f} %" if total else f"{'-':>8}"

@@ -26,6 +26,7 @@ LAS = Method(
     },
     kept={
         "embedding": "a table look-up has no products; its row is the input current of the first site",
+        "router": "kept dense: which experts run must not change with the rounding of spikes",
         "head": "kept dense: next-token scores are read as they are",
     },
 )

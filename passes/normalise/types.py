@@ -17,7 +17,7 @@ INVENTED = "unk__"
 """How inference begins the names of sizes that nobody named."""
 
 
-@compiler_pass(after=["split_gemm"])
+@compiler_pass(after=["split_gemm", "spell_products"])
 def infer_types(program: Program) -> None:
     """Where inference knows less than the file says, the file's word stands."""
     types = Types(program.graph)

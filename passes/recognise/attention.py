@@ -1,44 +1,147 @@
-"""Attention: a softmax whose scores come from a product of two activations and whose weights go into
-another."""
+"""Attention: a softmax whose scores come from products of two activations and whose weights go into another.
+
+Whatever stands between (scale, mask, cap, casts, guards, reshapes) is walked through along the activations
+only, so masks and biases are never mistaken for scores; what it does is then measured (`attention_facts.py`).
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import onnx_graphsurgeon as gs
 
-from spikec.ir import region
+from spikec.ir import graph as graphs
+from spikec.ir import numeric
+from spikec.ir.nominal import Nominal
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Finding, Program
 
-BEFORE = {"Add", "Sub", "Mul", "Div", "Where", "Cast", "Identity", "Max", "Min", "Clip", "Tanh", "Reshape"}
-AFTER = {"Cast", "Where", "Identity", "Dropout", "IsNaN", "Reshape"}
+from .attention_facts import measure
+
+THROUGH = numeric.ELEMENTWISE.keys() | numeric.MOVES.keys() | {"Trilu"}
+"""What may stand between a softmax and the products before and after it."""
+LARGEST = 96
+"""Nodes between a softmax and its products."""
+ROUTES = {"TopK", "ScatterElements", "GatherElements", "OneHot", "NonZero"}
+
+
+@dataclass
+class Walk:
+    """What a walk from a softmax came to: products, and everything else that it ended at."""
+
+    products: list[Finding] = field(default_factory=list)
+    nodes: list[gs.Node] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
 
 @compiler_pass(after=["recognise_softmax", "recognise_products"])
 def recognise_attention(program: Program) -> None:
-    products = {id(f.result): f for f in program.of("matmul_dynamic")}
-    by_weights = {id(f.sources[0]): f for f in program.of("matmul_dynamic")}
+    nominal: Nominal = program.settings["nominal"]
+    products = {id(f.nodes[0]): f for f in program.findings if f.facts["label"] == "matmul_dynamic"}
+    outputs = {id(o): o.name for o in program.graph.outputs}
     for softmax in program.of("softmax"):
-        path = list(region.ancestors(softmax.sources[0], 8, BEFORE))
-        scores = next((products[id(t)] for t in path if id(t) in products), None)
-        ahead = region.descendants(softmax.result, 5, AFTER)
-        context = next((by_weights[id(t)] for t in ahead if id(t) in by_weights), None)
-        if scores is None or context is None:
-            text = "softmax is not part of an attention of two products (a router, or another use)"
-            program.tell("SPK105", softmax.name, text)
+        before = _back(nominal, softmax, products)
+        after = _ahead(softmax, products, outputs)
+        if not before.products or not after.products:
+            _not_attention(program, softmax, before)
             continue
-        scores.facts["label"], context.facts["label"] = "qk", "av"
+        for finding in before.products:
+            finding.facts["label"] = "qk"
+        scores = max(before.products, key=lambda f: _weight(nominal, f))
+        context = after.products[0]
+        context.facts["label"] = "av"
         facts = {
             "label": "attention",
             "scores": scores,
+            "more_scores": tuple(f for f in before.products if f is not scores),
+            "softmax": softmax,
             "context": context,
-            "masked": _masked(softmax.sources[0], scores.result),
+            "extra_uses": tuple(sorted(set(after.others + _hidden(before, scores, softmax, outputs)))),
+            "modified_by": tuple(before.others),
         }
-        program.findings.append(Finding("attention", scores.sources, context.result, (), facts))
+        finding = Finding("attention", scores.sources, context.result, (), facts)
+        facts |= measure(nominal, finding, [n for n in before.nodes])
+        program.findings.append(finding)
 
 
-def _masked(tensor: gs.Tensor, scores: gs.Tensor) -> bool:
-    """Whether something other than a constant joins the scores before the softmax."""
-    nodes = region.region_nodes(tensor, (scores,))
-    return any(
-        node.op in ("Add", "Where") and any(isinstance(i, gs.Variable) for i in node.inputs) for node in nodes
-    )
+def _weight(nominal: Nominal, finding: Finding) -> tuple[int, int]:
+    """Of several products of scores, the one of content with content: neither side made of constants."""
+    data = sum(nominal.is_data(s) for s in finding.sources)
+    straight = all(user.op not in ("GatherElements", "Gather", "GatherND") for user in finding.result.outputs)
+    return data, int(straight)
+
+
+def _back(nominal: Nominal, softmax: Finding, products: dict[int, Finding]) -> Walk:
+    walk, stack, seen = Walk(), [softmax.sources[0]], set()
+    while stack:
+        tensor = stack.pop()
+        node = graphs.producer(tensor)
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if id(node) in products:
+            walk.products.append(products[id(node)])
+        elif node.op not in THROUGH or len(walk.nodes) >= LARGEST:
+            walk.others.append(node.name)
+        else:
+            walk.nodes.append(node)
+            stack.extend(i for i in node.inputs if nominal.is_data(i))
+    walk.products.sort(key=lambda f: nominal.position[id(f.nodes[0])])
+    walk.others.sort()
+    return walk
+
+
+def _ahead(softmax: Finding, products: dict[int, Finding], outputs: dict[int, str]) -> Walk:
+    walk, stack, seen = Walk(), [softmax.result], set()
+    while stack:
+        tensor = stack.pop()
+        if id(tensor) in outputs:
+            walk.others.append(f"output {outputs[id(tensor)]}")
+        for node in tensor.outputs:
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if id(node) in products:
+                walk.products.append(products[id(node)])
+            elif node.op in ("Shape", "Size"):
+                continue
+            elif node.op not in THROUGH or len(walk.nodes) >= LARGEST:
+                walk.others.append(node.name)
+            else:
+                walk.nodes.append(node)
+                stack.extend(node.outputs)
+    return walk
+
+
+def _hidden(walk: Walk, scores: Finding, softmax: Finding, outputs: dict[int, str]) -> list[str]:
+    """Readers of the scores, raw or masked, outside the way to the softmax: harmless, as every value on it
+    stays in the graph, but worth naming."""
+    inside = {id(node) for node in (*walk.nodes, *softmax.nodes)}
+    tensors = [scores.result, *(o for node in walk.nodes for o in node.outputs)]
+    found = [f"output {outputs[id(t)]}" for t in tensors if id(t) in outputs]
+    for tensor in tensors:
+        found += [n.name for n in tensor.outputs if id(n) not in inside and n.op not in ("Shape", "Size")]
+    return found
+
+
+def _not_attention(program: Program, softmax: Finding, before: Walk) -> None:
+    """Says what a softmax is for when it weighs no values; a router's stays dense, with its router."""
+    routers = {id(f.nodes[0]) for f in program.of("router")}
+    stack, chosen = [softmax.sources[0]], False
+    seen: set[int] = set()
+    while stack and len(seen) < LARGEST:
+        node = graphs.producer(stack.pop())
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        chosen |= id(node) in routers or node.op == "TopK"
+        if node.op in THROUGH or node.op == "TopK":
+            stack.extend(node.inputs)
+    if chosen:
+        softmax.kind = "router"
+        text = "softmax of a router: kept dense, so that the same experts are chosen"
+    elif before.products:
+        text = "softmax is not part of an attention of two products: its weights go into no product"
+    else:
+        text = "softmax is not part of an attention of two products (a router, or another use)"
+    program.tell("SPK105", softmax.name, text)

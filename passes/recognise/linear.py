@@ -1,87 +1,172 @@
-"""Products: of an activation and constant weights (linear layers, the head), and of two activations."""
+"""Products: of an activation and constant weights (linear layers, heads, routers, experts), and of two
+activations."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from spikec.ir import graph as graphs
-from spikec.ir import region
+from spikec.ir import nominal as nominals
+from spikec.ir import numeric, region
+from spikec.ir.nominal import Nominal
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Decision, Finding, Program
-from spikec.ir.weights import array
+from spikec.ir.weights import dtype_of
 
 SHAPE_OPS = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Identity", "Slice", "Gather"}
 AFTER_HEAD = SHAPE_OPS | {"Add", "Mul", "Div", "Tanh"}
+PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum")
+ROUTING = numeric.ELEMENTWISE.keys() | SHAPE_OPS | {"Softmax"}
+"""What may stand between a router's product and its choice of the largest."""
 
 
-@compiler_pass(after=["recognise_norms"])
+@compiler_pass(after=["split_gemm"])
+def trace_values(program: Program) -> None:
+    """`program.settings["nominal"]`, for the other recognisers: shapes, origins, and known numbers."""
+    program.settings["nominal"] = nominals.trace_fitting(program.graph)
+
+
+@compiler_pass(after=["trace_values", "recognise_norms"])
 def recognise_products(program: Program) -> None:
+    nominal: Nominal = program.settings["nominal"]
     outputs = {id(o) for o in program.graph.outputs}
     averages = {id(node) for finding in program.of("layernorm", "rmsnorm") for node in finding.nodes}
-    for node in list(program.graph.nodes):
-        if node.op != "MatMul" or id(node) in averages:
+    for node in [n for n in program.graph.nodes if n.op in PRODUCTS and id(n) not in averages]:
+        index = nominals.weight_index(nominal, node)
+        if index is not None:
+            finding = _weighted(program, nominal, node, index, outputs)
+        elif (stack := _chosen(nominal, node)) is not None:
+            finding = _dense(node, node.inputs[0], "linear", "its weights are chosen by a router at run time")
+            finding.facts |= {"weight": stack, "count": int(stack.shape[0])}
+        elif _is_dynamic(nominal, node):
+            facts = {"label": "matmul_dynamic"}
+            if node.op == "MatMul":
+                finding = Finding("matmul_dynamic", tuple(node.inputs), node.outputs[0], (node,), facts)
+            else:
+                why = f"a {node.op} of two activations has no spiking operator"
+                finding = _dense(node, node.inputs[0], "matmul_dynamic", why)
+        elif any(nominal.is_activation(o) for o in node.outputs):
+            why = "a product with values made from positions or masks, which no train carries"
+            finding = _dense(node, node.inputs[0], "position_product", why)
+        else:
             continue
-        left, right = node.inputs
-        head = _is_head(node.outputs[0], outputs)
-        stored = _transposed(right)
-        if stored is not None and not head:
-            right = node.inputs[1] = _fold(program, stored)
-        if isinstance(right, gs.Constant):
-            if len(right.shape) != 2:
-                _note(program, node, f"weight has {len(right.shape)} dimensions, not 2")
-                continue
-            kind = "head" if head else "linear"
-            facts = {"weight": right, "label": kind}
-            program.findings.append(Finding(kind, (left,), node.outputs[0], (node,), facts))
-        elif stored is not None:
+        if finding.kind == "dense":
+            text = f"{node.op} kept on host: {finding.facts['why']}"
+            program.tell("SPK103", node.name, text)
+        program.findings.append(finding)
+    program.graph.nodes[:] = [node for node in program.graph.nodes if node.outputs]
+
+
+def _dense(node: gs.Node, source: gs.Tensor, label: str, why: str) -> Finding:
+    """A product that is known for what it is, and stays."""
+    return Finding("dense", (source,), node.outputs[0], (node,), {"label": label, "why": why})
+
+
+def _weighted(program: Program, nominal: Nominal, node: gs.Node, index: int, outputs: set[int]) -> Finding:
+    """The product of an activation and constants; which label it bears is told by the blocks."""
+    weight, source = node.inputs[index], node.inputs[1 - index]
+    shape = nominal.shape(weight)
+    assert shape is not None
+    if node.op != "MatMul":
+        return _dense(node, source, "linear", f"a {node.op} with constant weights has no spiking operator")
+    if index == 0:
+        return _dense(node, source, "linear", "constant on the left-hand side")
+    head = _is_head(node.outputs[0], outputs)
+    if not isinstance(weight, gs.Constant):
+        stored = _transposed(weight)
+        if stored is not None and head:
             facts = {"weight": stored.inputs[0], "label": "head"}
-            program.findings.append(Finding("head", (left,), node.outputs[0], (node,), facts))
-        elif isinstance(left, gs.Constant):
-            _note(program, node, "constant on the left-hand side")
-        elif (
-            _is_float(left)
-            and _is_float(right)
-            and region.from_data(left, inputs=False)
-            and region.from_data(right, inputs=False)
-        ):
-            program.findings.append(
-                Finding(
-                    "matmul_dynamic", (left, right), node.outputs[0], (node,), {"label": "matmul_dynamic"}
-                )
-            )
+            return Finding("head", (source,), node.outputs[0], (node,), facts)
+        if stored is None:
+            return _dense(node, source, "linear", "its weights are computed in the graph from constants")
+        weight = node.inputs[index] = _fold(program, stored)
+    weight = _as_matrix(program, nominal, node, weight)
+    if len(weight.shape) != 2:
+        finding = _dense(node, source, "linear", f"weight has {len(weight.shape)} dimensions, not 2")
+        finding.facts |= {"weight": weight, "count": math.prod(weight.shape[:-2])}
+        return finding
+    facts = {"weight": weight, "label": "linear"}
+    if not nominal.is_data(source) and nominal.origin(source) == 0:
+        why = "a projection of constants, such as relative positions: computed once, not per token"
+        return _dense(node, source, "linear", why)
+    if not head and _chooses(node.outputs[0]):
+        return Finding("router", (source,), node.outputs[0], (node,), facts)
+    return Finding("head" if head else "linear", (source,), node.outputs[0], (node,), facts)
 
 
-def _note(program: Program, node: gs.Node, reason: str) -> None:
-    program.tell("SPK103", node.name, f"MatMul kept on host: {reason}")
+def _as_matrix(program: Program, nominal: Nominal, node: gs.Node, weight: gs.Constant) -> gs.Constant:
+    """A stack of one matrix is a matrix where the other operand has as many dimensions."""
+    left = nominal.shape(node.inputs[0])
+    deep = len(weight.shape)
+    if deep == 2 or math.prod(weight.shape[:-2]) != 1 or left is None or len(left) < deep:
+        return weight
+    shape = weight.shape[-2:]
+    matrix = program.derive(
+        f"{weight.name}/matrix", [weight], lambda w: w.reshape(shape), shape, dtype_of(weight)
+    )
+    node.inputs[1] = matrix
+    return matrix
 
 
-def _is_float(tensor: gs.Tensor) -> bool:
-    return tensor.dtype is None or np.issubdtype(tensor.dtype, np.floating)
+def _chosen(nominal: Nominal, node: gs.Node) -> gs.Constant | None:
+    """The stack of matrices of which one operand is what an activation pointed at."""
+    if node.op != "MatMul":
+        return None
+    for tensor in node.inputs:
+        maker = graphs.producer(tensor)
+        while maker is not None and maker.op in SHAPE_OPS and not isinstance(maker.inputs[0], gs.Constant):
+            maker = graphs.producer(maker.inputs[0])
+        if maker is not None and maker.op == "Gather" and isinstance(maker.inputs[0], gs.Constant):
+            stack = maker.inputs[0]
+            if len(stack.shape) == 3 and nominals.is_real(stack) and nominal.is_activation(maker.inputs[1]):
+                return stack
+    return None
+
+
+def _is_dynamic(nominal: Nominal, node: gs.Node) -> bool:
+    """Whether both operands are data; an outer product of real inputs may be positions times frequencies."""
+    operands = node.inputs[:2]
+    if len(operands) < 2 or not all(nominals.is_real(t) and nominal.is_data(t) for t in operands):
+        return False
+    if all(nominal.is_activation(t) for t in operands):
+        return True
+    shape = nominal.shape(operands[0]) or tuple(operands[0].shape or ())
+    return node.op != "MatMul" or not shape or shape[-1] != 1
 
 
 def _transposed(tensor: gs.Tensor) -> gs.Node | None:
     """The Transpose of a constant matrix that others read too: an embedding table tied to the head."""
     node = graphs.producer(tensor)
     if node is not None and node.op == "Transpose" and isinstance(node.inputs[0], gs.Constant):
-        return node if len(node.inputs[0].shape) == 2 else None
+        return node
     return None
 
 
 def _fold(program: Program, node: gs.Node) -> gs.Constant:
-    """The transposed matrix as a constant, one for all; the Transpose goes with its last reader."""
+    """The transposed constant, one for all; the Transpose goes with its last reader."""
     stored = node.inputs[0]
-    if list(node.attrs.get("perm", (1, 0))) == [0, 1]:
+    perm = list(node.attrs.get("perm", range(len(stored.shape))[::-1]))
+    if perm == sorted(perm):
         weight = stored
     else:
-        weight = program.constant(f"{stored.name}/transposed", array(stored).T)
+        shape = [stored.shape[axis] for axis in perm]
+        name = f"{stored.name}/transposed" + ("" if len(perm) == 2 else "_" + "".join(map(str, perm)))
+        weight = program.derive(name, [stored], lambda w: np.transpose(w, perm), shape, dtype_of(stored))
     if len(node.outputs[0].outputs) == 1 and all(o is not node.outputs[0] for o in program.graph.outputs):
         reason = "folded: the constant is stored transposed"
         program.decisions[node.name] = Decision(node.name, node.op, "linear", reason)
         node.inputs.clear()
         node.outputs.clear()
-        program.graph.nodes[:] = [other for other in program.graph.nodes if other is not node]
     return weight
+
+
+def _chooses(result: gs.Tensor) -> bool:
+    """Whether the product's largest values are chosen: a router of experts."""
+    reached = region.descendants(result, 8, ROUTING)
+    return any(user.op == "TopK" for tensor in reached for user in tensor.outputs)
 
 
 def _is_head(result: gs.Tensor, outputs: set[int]) -> bool:

@@ -82,6 +82,13 @@ CODES |= {
         "Look at the region around it with `spikec explain MODEL NODE`; if it is a common part of a "
         "transformer, report it with the model.",
     ),
+    "SPK120": Code(
+        "warning",
+        "operator that no runtime knows",
+        "The operator's domain is neither ONNX's nor ONNX Runtime's, and the model has no function of that "
+        "name, so neither the original nor the spiking model could run.",
+        "Export the model with the operator spelled out, or with its definition as a local function.",
+    ),
     # 2xx: rewrites
     "SPK201": Code(
         "warning",

@@ -1,0 +1,306 @@
+"""What an attention does to its scores, measured: scale, cap, mask kinds and polarity, heads, cache.
+
+The way from the products to the softmax is evaluated at the nominal input, with probes in place of the
+products and the real masks, so that every spelling of a scale or a mask shows as what it computes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from spikec.ir import graph as graphs
+from spikec.ir import numeric
+from spikec.ir.nominal import PADDING, Nominal
+from spikec.ir.program import Finding
+
+MASKED = -1e3
+"""A score at or below is masked: exporters write -1e4, -65504, -3.4e38 or -Inf."""
+TOLERANCE = 1e-4
+LARGE = 1e3
+LARGEST = 1 << 22
+
+
+def measure(nominal: Nominal, attention: Finding, nodes: list[gs.Node]) -> dict[str, Any]:
+    """The facts of one attention; `unproved` says which could not be measured and why."""
+    facts: dict[str, Any] = {
+        "scale": None, "softcap": None, "mask": frozenset(), "heads": None, "kv_heads": None,
+        "head_size": None, "grouping": None, "past": (), "unproved": (),
+    }  # fmt: skip
+    facts |= _heads(nominal, attention)
+    missing = [] if facts["heads"] else ["heads: shapes unknown at the nominal input"]
+    before = _before(nominal, attention)
+    curve = _curve(nominal, attention)
+    if curve is None:
+        facts["mask"] = frozenset(_spelled(nominal, nodes))
+        missing.append("scale and mask: the way from the scores to the softmax cannot be evaluated")
+    else:
+        scale, cap, still = curve
+        facts |= {"scale": None if scale is None else scale * before, "softcap": cap}
+        if scale is None:
+            missing.append("scale: the scores are changed by more than a scale, a cap and a mask")
+        kinds, polarity = _mask(nominal, attention, still, nodes)
+        facts |= {"mask": frozenset(kinds or {"none"}), "polarity": polarity}
+    facts |= {"masked": bool(facts["mask"] - {"none"}), "unproved": tuple(missing)}
+    return facts
+
+
+def _spelled(nominal: Nominal, nodes: list[gs.Node]) -> set[str]:
+    """How a mask is spelled: added to the scores, or chosen instead of them by truth values."""
+    kinds = set()
+    for node in nodes:
+        if node.op == "Where" and not nominal.is_activation(node.inputs[0]):
+            kinds.add("bool")
+        elif node.op == "Add" and any(not nominal.is_activation(i) for i in node.inputs):
+            kinds.add("additive")
+    return kinds or {"none"}
+
+
+def _probe(nominal: Nominal, attention: Finding, values: np.ndarray, stale: int = 0,
+           known: dict[int, np.ndarray] | None = None) -> np.ndarray | None:  # fmt: skip
+    """What goes into the softmax when the product of queries and keys is `values`, any other 0."""
+    known = dict(known or {})
+    for finding in attention.facts["more_scores"]:
+        shape = nominal.shape(finding.result)
+        if shape is None:
+            return None
+        known[id(finding.result)] = np.zeros(shape, np.float32)
+    known[id(attention.facts["scores"].result)] = values
+    return nominal.evaluate(attention.facts["softmax"].sources[0], known, stale)
+
+
+def _curve(nominal: Nominal, attention: Finding) -> tuple[float | None, float | None, np.ndarray] | None:
+    """(scale, cap, what the softmax sees of a product of zeros); scale None when it is neither a scale nor
+    a cap."""
+    shape = nominal.shape(attention.facts["scores"].result)
+    if shape is None or math.prod(shape) > LARGEST:
+        return None
+    still = _probe(nominal, attention, np.zeros(shape, np.float32))
+    if still is None:
+        return None
+    still = still.astype(np.float64)
+    open_ = np.isfinite(still) & (still > MASKED)
+    if not open_.any():
+        return None, None, still
+    rng = np.random.default_rng(0)
+    pattern = rng.uniform(-1, 1, shape).astype(np.float32)
+    small, large = (_probe(nominal, attention, (size * pattern).astype(np.float32)) for size in (1, LARGE))
+    if small is None or large is None or small.size != pattern.size:
+        return None, None, still
+    x = pattern.reshape(small.shape)[open_].astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        near, far = (small - still)[open_], (large - still)[open_]
+    if x.size == 0 or not (np.isfinite(near).all() and np.isfinite(far).all()):
+        return None, None, still
+    scale = float((x * far).sum() / (x * x).sum() / LARGE)
+    if np.abs(far - scale * LARGE * x).max() <= TOLERANCE * LARGE * max(abs(scale), 1e-6):
+        return scale, None, still
+    cap = float(np.abs(far).max())
+    slope = float((x * near).sum() / (x * x).sum())
+    for _ in range(8):  # the slope at zero from the saturating curve itself
+        slope *= float((x * near).sum() / max((x * cap * np.tanh(slope * x / cap)).sum(), 1e-30))
+    if np.abs(far - cap * np.tanh(slope * LARGE * x / cap)).max() <= 1e-3 * cap:
+        return slope, cap, still
+    return None, None, still
+
+
+def _mask(
+    nominal: Nominal, attention: Finding, still: np.ndarray, nodes: list[gs.Node]
+) -> tuple[set[str], str]:
+    """Kinds of mask, and whether a one in the attention mask keeps or hides a token."""
+    kinds: set[str] = set()
+    hidden = np.asarray(~(still > MASKED))
+    rows, columns = still.shape[-2:] if still.ndim > 1 else (1, still.shape[-1])
+    flat = hidden.reshape(-1, rows, columns)
+    common = np.asarray(flat[0] if (flat == flat[:1]).all() else flat.all(0))
+    kinds |= _pattern(common)
+    visible = still[~hidden]
+    if visible.size and np.ptp(visible) > TOLERANCE:
+        kinds.add("bias")
+    source = attention.facts["softmax"].sources[0]
+    polarity = ""
+    if _reads_mask(nominal, source):
+        kinds.add("padding")
+        polarity = _polarity(nominal, attention, still)
+    if hidden.any() or "padding" in kinds:
+        kinds |= _spelled(nominal, nodes) - {"none"}
+    return kinds, polarity
+
+
+def _pattern(hidden: np.ndarray) -> set[str]:
+    """Causal and sliding masks by which keys a query does not see."""
+    rows, columns = hidden.shape
+    if not hidden.any() or rows < 2:
+        return set()
+    gap = np.arange(rows)[:, None] + (columns - rows) - np.arange(columns)
+    future = gap < 0
+    if hidden[future].all() and not hidden[~future].any():
+        return {"causal"}
+    seen = gap[~hidden]
+    if seen.size == 0:
+        return set()
+    low, high = int(seen.min()), int(seen.max())
+    if (hidden == ((gap < low) | (gap > high))).all():
+        return {"causal", "sliding"} if low == 0 else {"sliding"}
+    return set()
+
+
+def _reads_mask(nominal: Nominal, tensor: gs.Tensor) -> bool:
+    """Whether a mask input goes into the scores between the products and the softmax."""
+    stack, seen = [tensor], set()
+    while stack:
+        node = graphs.producer(stack.pop())
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        for i in node.inputs:
+            if not nominal.is_activation(i):
+                if nominal.origin(i) & PADDING:
+                    return True
+            elif node.op in numeric.ELEMENTWISE or node.op in numeric.MOVES:
+                stack.append(i)
+    return False
+
+
+def _polarity(nominal: Nominal, attention: Finding, still: np.ndarray) -> str:
+    """Hides the last quarter of the tokens by zeros in every mask input, and looks which keys went."""
+    known: dict[int, np.ndarray] = {}
+    for tensor in nominal.inputs:
+        if nominal.origin(tensor) & PADDING and len(nominal.shape(tensor) or ()) == 2:
+            values = np.array(nominal.arrays[id(tensor)])
+            values[:, -max(1, values.shape[1] // 4) :] = 0
+            known[id(tensor)] = values
+    if not known:
+        return ""
+    shape = nominal.shape(attention.facts["scores"].result) or ()
+    padded = _probe(nominal, attention, np.zeros(shape, np.float32), PADDING, known)
+    if padded is None or padded.shape != still.shape:
+        return ""
+    hidden, before = np.asarray(~(padded > MASKED)), np.asarray(~(still > MASKED))
+    columns = hidden.shape[-1]
+    gone = np.asarray(hidden & ~before).reshape(-1, columns).any(0)
+    back = np.asarray(~hidden & before).reshape(-1, columns).any(0)
+    if gone[-max(1, columns // 4) :].any() and not gone[: columns // 2].any():
+        return "one keeps"
+    return "one hides" if back.any() else ""
+
+
+def _before(nominal: Nominal, attention: Finding) -> float:
+    """The scale that queries and keys bear already: scalars multiplied in on their way to the product."""
+    total = 1.0
+    for source in attention.facts["scores"].sources:
+        tensor = source
+        for _ in range(32):
+            node = graphs.producer(tensor)
+            if node is None:
+                break
+            data = [i for i in node.inputs if nominal.is_data(i)]
+            if node.op in ("Mul", "Div") and len(data) == 1:
+                other = next((i for i in node.inputs if i is not data[0]), None)
+                value = None if other is None else nominal.value(other)
+                if value is None or value.size != 1 or (node.op == "Div" and data[0] is not node.inputs[0]):
+                    break
+                factor = float(value.reshape(()))
+                total *= factor if node.op == "Mul" else 1 / factor
+            elif node.op not in numeric.MOVES and node.op not in ("Cast", "Identity"):
+                break
+            if len(data) != 1:
+                break
+            tensor = data[0]
+    return total
+
+
+def _heads(nominal: Nominal, attention: Finding) -> dict[str, Any]:
+    """Query heads, key heads, head size and how the ones are mapped to the others, from sizes and indices."""
+    scores = attention.facts["scores"]
+    shapes = [nominal.shape(source) for source in scores.sources]
+    if None in shapes or any(len(s) < 2 for s in shapes if s):
+        return {}
+    q, k = scores.sources
+    size = shapes[0][-1]  # type: ignore[index]
+    out: dict[str, Any] = {"head_size": size}
+    queries = _tokens(nominal, q)
+    narrow, past = _narrowest(nominal, k)
+    if queries:
+        out["heads"] = math.prod(shapes[0]) // (size * queries)  # type: ignore[arg-type]
+    keys = shapes[1][-1]  # type: ignore[index]
+    shape = nominal.shape(narrow)
+    if shape is not None and queries and out["heads"]:
+        batch = max(1, queries // max(1, _rows(nominal, scores, out["heads"])))
+        out["kv_heads"] = max(1, math.prod(shape) // (size * keys * batch))
+        out["grouping"] = _grouping(nominal, narrow, k, out["heads"], out["kv_heads"])
+    out["past"] = past
+    return out
+
+
+def _rows(nominal: Nominal, scores: Finding, heads: int) -> int:
+    """Queries of one sequence: rows of a score matrix, heads apart."""
+    shape = nominal.shape(scores.result) or (1, 1)
+    lead = math.prod(shape[:-2])
+    return max(1, shape[-2] if lead % heads == 0 else shape[-2] * lead // heads)
+
+
+def _tokens(nominal: Nominal, tensor: gs.Tensor) -> int | None:
+    """Tokens (of all sequences) behind a queries' tensor: rows of the product that made it."""
+    for _ in range(256):
+        node = graphs.producer(tensor)
+        if node is None:
+            shape = nominal.shape(tensor)
+            return math.prod(shape[:-1]) if shape else None
+        if node.op in ("MatMul", "Gemm"):
+            shape = nominal.shape(node.outputs[0])
+            return math.prod(shape[:-1]) if shape else None
+        data = [i for i in node.inputs if nominal.is_data(i)]
+        if not data:
+            return None
+        tensor = data[0]
+    return None
+
+
+def _narrowest(nominal: Nominal, tensor: gs.Tensor) -> tuple[gs.Tensor, tuple[str, ...]]:
+    """The keys before they are repeated for groups of query heads, and the cache inputs on the way."""
+    best, least, past = tensor, math.prod(nominal.shape(tensor) or (1,)), []
+    for _ in range(64):
+        node = graphs.producer(tensor)
+        if node is None or node.op not in (*numeric.MOVES, "Cast", "Identity", "Mul", "Div", "Where"):
+            break
+        data = [i for i in node.inputs if nominal.is_data(i)]
+        if node.op == "Concat" and any(graphs.producer(i) is None for i in data):
+            past += [i.name for i in data if graphs.producer(i) is None]
+            break
+        if node.op in ("Slice", "Split") or not data or len({id(i) for i in data}) != 1:
+            break
+        if node.op == "Gather" and nominal.shape(node.inputs[1]) == ():
+            break
+        tensor = data[0]
+        size = math.prod(nominal.shape(tensor) or (1 << 60,))
+        if size < least:
+            best, least = tensor, size
+    return best, tuple(past)
+
+
+def _grouping(nominal: Nominal, narrow: gs.Tensor, keys: gs.Tensor, heads: int, kv_heads: int) -> str | None:
+    """How repeated heads are laid out, by sending numbers through: "grouped" gives neighbours the same keys,
+    "interleaved" every so-many-th."""
+    if heads == kv_heads:
+        return "each its own"
+    if kv_heads == 1:
+        return "all the same"
+    shape = nominal.shape(narrow)
+    if shape is None or math.prod(shape) > LARGEST or kv_heads not in shape:
+        return None
+    axis = shape.index(kv_heads)
+    marks = np.arange(kv_heads, dtype=np.float32).reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    sent = nominal.evaluate(keys, {id(narrow): np.array(np.broadcast_to(marks, shape))})
+    if sent is None or sent.size % heads:
+        return None
+    seen = sent.reshape(heads, -1)
+    if not (seen == seen[:, :1]).all() or not seen[:, 0].any():
+        return None
+    order = seen[:, 0] / max(seen[:, 0].max(), 1e-30) * (kv_heads - 1)
+    if np.allclose(order, np.repeat(np.arange(kv_heads), heads // kv_heads)):
+        return "grouped"
+    return "interleaved" if np.allclose(order, np.tile(np.arange(kv_heads), heads // kv_heads)) else None
