@@ -77,7 +77,7 @@ class Speller:
             output = gs.Variable(f"{self.result.name}/{op.lower()}{self.count}", inputs[0].dtype)
         made = gs.Node(op, name, attrs=dict(attrs), inputs=inputs, outputs=[output])
         self.split[id(made)] = self.node.op if product else ""
-        self.program.origin[name] = self.node.name
+        self.program.origin.setdefault(name, self.program.origin.get(self.node.name, self.node.name))
         self.program.graph.nodes.append(made)
         return output
 
