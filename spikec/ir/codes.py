@@ -165,6 +165,25 @@ CODES |= {
         "types, but for bfloat16, which ONNX Runtime's Python side cannot hand over.",
         "Nothing need be done; the original's own rounding is not reproduced.",
     ),
+    "SPK421": Code(
+        "note",
+        "quantised weights",
+        "Integer weights are used at the real values they stand for.",
+        "Nothing need be done; `--weights int8` quantises again.",
+    ),
+    "SPK422": Code(
+        "note",
+        "quantised activations computed as real numbers",
+        "The model rounds activations to integers on the way into a product; spikes take the place of that, "
+        "so the rounding is left out.",
+        "Nothing need be done; compare with the float model that this one was quantised from.",
+    ),
+    "SPK423": Code(
+        "warning",
+        "quantised operator stays ordinary",
+        "An operator on integers is not one that spikec knows as a product of real numbers.",
+        "Give the float model that this one was quantised from.",
+    ),
 }
 
 RETIRED: frozenset[str] = frozenset()

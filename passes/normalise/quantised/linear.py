@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
@@ -59,13 +57,9 @@ def dequantize(real: Real, node: gs.Node) -> str:
         axis, block = node.attrs.get("axis", 1), node.attrs.get("block_size", 0)
         real.hand_over(node, node.outputs[0], real.constant(source, scale, zero, axis, block))
         return ""
-    looked_up = source.inputs[0] if source.inputs else None
-    if looked_up is not None and looked_up.op == "Gather" and isinstance(looked_up.inputs[0], gs.Constant):
-        if math.prod(scale.shape) != 1:
-            return "a table is looked up whose rows have scales of their own"
-        table = real.constant(looked_up.inputs[0], scale, zero)
-        made = real.add(node, "Gather", [table, looked_up.inputs[1]], axis=looked_up.attrs.get("axis", 0))
-        real.hand_over(node, node.outputs[0], made)
+    looked_up = real.looked_up(source, scale, zero)
+    if looked_up is not None:
+        real.hand_over(node, node.outputs[0], looked_up)
         return ""
     return "what it dequantises comes from operators that are not known as quantised ones"
 
@@ -152,14 +146,6 @@ def where(real: Real, node: gs.Node) -> str:
     return ""
 
 
-@form("QLinearReduceMean", domain=MICROSOFT)
-def reduce_mean(real: Real, node: gs.Node) -> str:
-    axes = gs.Constant(f"{node.outputs[0].name}/axes", np.asarray(node.attrs["axes"], np.int64))
-    made = real.add(node, "ReduceMean", [real.of(node, 0), axes], keepdims=node.attrs.get("keepdims", 1))
-    real.quantised(node, made, constant_input(node, 4))
-    return ""
-
-
 @form("QLinearGlobalAveragePool", "QLinearAveragePool", domain=MICROSOFT)
 def pool(real: Real, node: gs.Node) -> str:
     if node.attrs.get("channels_last", 0):
@@ -197,8 +183,9 @@ def attention(real: Real, node: gs.Node) -> str:
 @form(
     "QMoE", "MulInteger", "ReduceSumInteger", "MatMulInteger16", "QOrderedAttention", "QOrderedGelu",
     "QOrderedMatMul", "QOrderedLayerNormalization", "QOrderedLongformerAttention", "DynamicQuantizeLSTM",
-    "QEmbedLayerNormalization", "MatMulFpQ4", "MatMulBlockQuantizedFp8Weight", "MatMulBlockQuantizedFp4Weight", "MatMulNBitsQkv",
-    "MatMulNBitsMlp", "QuantizeBFP", "QuantizeWithOrder", domain=MICROSOFT,
+    "QEmbedLayerNormalization", "MatMulFpQ4", "MatMulBlockQuantizedFp8Weight",
+    "MatMulBlockQuantizedFp4Weight", "MatMulNBitsQkv", "MatMulNBitsMlp", "QuantizeBFP",
+    "QuantizeWithOrder", "QLinearReduceMean", domain=MICROSOFT,
 )  # fmt: skip
 def unknown(real: Real, node: gs.Node) -> str:
     return "spikec knows no plain form of it"

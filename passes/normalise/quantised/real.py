@@ -6,12 +6,14 @@ place), saturation is kept where it makes a ReLU.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from spikec.ir import graph as graphs
 from spikec.ir.order import bodies
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Program
@@ -74,25 +76,40 @@ class Real:
 
     def of(self, node: gs.Node, place: int, axis: int = 1) -> gs.Tensor:
         """The real tensor of a node's input; its scale and zero point are the two inputs after it."""
-        quantised = node.inputs[place]
-        if id(quantised) in self.real:
-            return self.real[id(quantised)]
+        source = node.inputs[place]
+        if id(source) in self.real:
+            return self.real[id(source)]
         scale, zero = constant_input(node, place + 1), constant_input(node, place + 2)
-        if (
-            isinstance(quantised, gs.Constant)
-            and scale is not None
-            and (zero is not None or not has_input(node, place + 2))
-        ):
-            return self.constant(quantised, scale, zero, axis)
+        if scale is not None and (zero is not None or not has_input(node, place + 2)):
+            if isinstance(source, gs.Constant):
+                return self.constant(source, scale, zero, axis)
+            looked_up = self.looked_up(source, scale, zero)
+            if looked_up is not None:
+                return looked_up
         inputs = [i for i in node.inputs[place : place + 3] if i.name]
         return self.add(node, "DequantizeLinear", inputs, f"real_{place}", axis=axis)
+
+    def looked_up(self, source: gs.Tensor, scale: gs.Constant, zero: gs.Constant | None) -> gs.Tensor | None:
+        """Rows of a quantised table: the same rows of the real one, when all rows have one scale."""
+        gather = graphs.producer(source)
+        if gather is None or gather.op != "Gather" or math.prod(scale.shape) != 1:
+            return None
+        quantised = gather.inputs[0]
+        if not isinstance(quantised, gs.Constant):
+            return None
+        table = self.constant(quantised, scale, zero)
+        made = self.add(gather, "Gather", [table, gather.inputs[1]], axis=gather.attrs.get("axis", 0))
+        self.hold(source, made)
+        return made
 
     def quantised(
         self, node: gs.Node, value: gs.Tensor, zero: gs.Constant | None, dtype: Any = np.uint8
     ) -> None:
-        """`value` is what the node's quantised output stands for; `dtype` its type when no zero point tells."""
+        """`value` is what the node's quantised output means; `dtype` is its type, if no zero point says."""
         low = values.limits(dtype_of(zero) if zero is not None else np.dtype(dtype))[0]
-        begins_at_zero = bool(((0 if zero is None else array(zero).astype(np.float64)) == np.float64(low)).all())
+        begins_at_zero = bool(
+            ((0 if zero is None else array(zero).astype(np.float64)) == np.float64(low)).all()
+        )
         if begins_at_zero and not nonnegative(value):
             value = self.add(node, "Relu", [value])
         self.roundings += 1
