@@ -14,7 +14,6 @@ WHOLE: dict[tuple[str, str], str] = {
         (SEARCH, "BeamSearch GreedySearch Sampling WhisperBeamSearch"),
         ("its keys are chosen by blocks or windows in the kernel", "SparseAttention LongformerAttention"),
         ("its experts are chosen and mixed inside the kernel", "MoE QMoE"),
-        ("its weights are in a 4-bit float code; export them as MatMulNBits or in float", "MatMulBnb4"),
         (
             "its tensors are quantised and ordered for one GPU kernel",
             "QOrderedAttention QOrderedGelu QOrderedLayerNormalization QOrderedMatMul",

@@ -181,11 +181,10 @@ def attention(real: Real, node: gs.Node) -> str:
 
 
 @form(
-    "QMoE", "MulInteger", "ReduceSumInteger", "MatMulInteger16", "QOrderedAttention", "QOrderedGelu",
-    "QOrderedMatMul", "QOrderedLayerNormalization", "QOrderedLongformerAttention", "DynamicQuantizeLSTM",
-    "QEmbedLayerNormalization", "MatMulFpQ4", "MatMulBlockQuantizedFp8Weight",
-    "MatMulBlockQuantizedFp4Weight", "MatMulNBitsQkv", "MatMulNBitsMlp", "QuantizeBFP",
-    "QuantizeWithOrder", "QLinearReduceMean", domain=MICROSOFT,
+    "MulInteger", "ReduceSumInteger", "MatMulInteger16", "QOrderedLongformerAttention", "DynamicQuantizeLSTM",
+    "QEmbedLayerNormalization", "MatMulFpQ4", "MatMulBlockQuantizedFp8Weight", "QuantizeBFP",
+    "MatMulBlockQuantizedFp4Weight", "MatMulNBitsQkv", "MatMulNBitsMlp", "QuantizeWithOrder",
+    "QLinearReduceMean", domain=MICROSOFT,
 )  # fmt: skip
 def unknown(real: Real, node: gs.Node) -> str:
     return "spikec knows no plain form of it"
