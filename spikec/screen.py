@@ -9,6 +9,7 @@ from typing import Any
 WIDTH = 100
 COLUMNS = 4
 REMARKS = 6
+KINDS = 4
 """Kinds of remarks and of reasons told on the screen; `--json` has all."""
 SIZES = ((10**9, "billion"), (10**6, "million"), (10**3, "thousand"))
 
@@ -40,14 +41,41 @@ def _header(result: dict[str, Any]) -> list[str]:
     for name, text in rows:
         if text:
             lines += textwrap.wrap(text, WIDTH, initial_indent=f"{name:<14}", subsequent_indent=" " * 14)
-    for kind in result["attention"]:
-        facts = ", ".join(
-            f"{k.replace('_', ' ')} {v}" for k, v in kind.items() if k not in ("count", "first_block")
-        )
-        if facts:
-            head = "attention" if kind is result["attention"][0] else ""
-            lines.append(f"{head:<14}{kind['count']} times: {facts}"[:WIDTH])
+    for index, kind in enumerate(result["attention"][:KINDS]):
+        if text := _attention(kind):
+            head = "" if index else "attention"
+            lines += textwrap.wrap(
+                f"{_times(kind['count'])}: {text}",
+                WIDTH,
+                initial_indent=f"{head:<14}",
+                subsequent_indent=" " * 14,
+            )
+    if len(result["attention"]) > KINDS:
+        lines.append(f"{'':<14}and {len(result['attention']) - KINDS} more kinds (--json)")
     return lines
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _attention(kind: dict[str, Any]) -> str:
+    parts = []
+    if "heads" in kind:
+        groups = kind.get("kv_heads", kind["heads"])
+        shared = f" for {groups} of keys and values" if groups != kind["heads"] else ""
+        parts.append(f"{kind['heads']} heads{shared}")
+    if "head_size" in kind:
+        parts.append(f"{kind['head_size']} channels each")
+    if "scale" in kind:
+        parts.append(f"scale {kind['scale']:.6g}")
+    if "softcap" in kind:
+        parts.append(f"capped at {kind['softcap']:.3g}")
+    if "mask" in kind:
+        parts.append(f"mask {'+'.join(kind['mask'])}")
+    if "past" in kind:
+        parts.append("past keys and values")
+    return ", ".join([*parts, *kind.get("unproved", ())])
 
 
 def _found(result: dict[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import models
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
@@ -17,13 +18,15 @@ from spikec.ir.diagnostics import SpikecError
 from spikec.ir.program import Program
 
 
-def strange(op: str = "Sin", place: str = "l0_o") -> onnx.ModelProto:
+def strange(op: str = "Sin", place: str = "l0_o", *operands: np.ndarray) -> onnx.ModelProto:
     """The LLaMA with an operator that nothing knows after one of its values."""
     model = models.llama()
     nodes = list(model.graph.node)
     index = next(i for i, node in enumerate(nodes) if place in node.output)
     nodes[index].output[0] = f"{place}_before"
-    extra = helper.make_node(op, [f"{place}_before"], [place], name="strange")
+    names = [f"operand_{i}" for i in range(len(operands))]
+    model.graph.initializer.extend(map(onnx.numpy_helper.from_array, operands, names))
+    extra = helper.make_node(op, [f"{place}_before", *names], [place], name="strange")
     del model.graph.node[:]
     model.graph.node.extend([*nodes[: index + 1], extra, *nodes[index + 1 :]])
     del model.graph.value_info[:]
@@ -99,3 +102,10 @@ def test_what_the_method_keeps_on_purpose_is_no_miss(tmp_path: Path) -> None:
     compile_model(program, tmp_path / "out", Settings(timesteps=4, strict=True))
     hosts = {d.reason for d in program.decisions.values() if d.verdict == "host"}
     assert len(hosts) >= 3
+
+
+def test_products_outside_blocks_are_out_of_scope(tmp_path: Path) -> None:
+    """A matrix for each batch entry stays dense: a miss inside a block, none right after the embedding."""
+    for place, code in (("x0", 0), ("l1_o", 3)):
+        model = strange("MatMul", place, np.stack([np.eye(models.DIM, dtype=np.float32)] * 2))
+        assert main(["inspect", str(models.save(tmp_path / place, model)), "--strict"]) == code, place
