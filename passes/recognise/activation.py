@@ -123,8 +123,8 @@ class Names:
         return (part, named) if part is not None and named is not None else None
 
     def _largest_part(self, whole: Region, cuts: list[gs.Tensor]) -> tuple[int, int] | None:
-        """The largest part, between two values that all paths pass, whose function has a name: one that stands
-        for a whole activation, or any when the rest is affine."""
+        """The largest part, between two values that all paths pass, whose function has a name: one that
+        stands for a whole activation, or any when the rest is affine."""
         best, size = None, 0
         for first, last in combinations(range(len(cuts)), 2):
             part = self.flow.closed(cuts[first], cuts[last])

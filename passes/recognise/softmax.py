@@ -13,26 +13,23 @@ from spikec.ir.program import Finding, Program
 from . import rows
 
 TOLERANCE = 1e-6
-FLATTENING = 13
-"""Before this opset, Softmax works over `axis` and all axes after it, and `axis` is 1 when it is left out."""
 
 
 @compiler_pass(after=["recognise_norms"])
 def recognise_softmax(program: Program) -> None:
-    old = program.graph.opset < FLATTENING
     sums = []
     for node in program.graph.nodes:
         if node.op in ("Softmax", "LogSoftmax"):
-            _native(program, node, 1 if old else -1)
+            _native(program, node)
         elif node.op in ("ReduceSum", "ReduceLogSumExp"):
             sums.append(node)
     if sums:
         _spelled_out(program, sums)
 
 
-def _native(program: Program, node: gs.Node, default: int) -> None:
-    if not rows.last_axis(node, default):
-        text = f"{node.op} kept on host: works over axis {node.attrs.get('axis', default)}, not the last one"
+def _native(program: Program, node: gs.Node) -> None:
+    if not rows.last_axis(node, -1):
+        text = f"{node.op} kept on host: works over axis {node.attrs['axis']}, not the last one"
         program.tell("SPK104", node.name, text)
     elif node.op == "LogSoftmax":
         program.tell(

@@ -233,6 +233,12 @@ OTHER = (("SPK112", "no softmax of one value"),)
 ALONE = (("SPK105", "not part of an attention"),)
 SOFTMAXES = {
     "softmax over the sequence": NearMiss("y = Softmax <axis = 1> (x)", {}, (("SPK104", "over axis 1"),)),
+    "softmax of opset 11, over sequence and channels": NearMiss(
+        "y = Softmax (x)", {"softmax": 1}, ALONE, opset=11
+    ),
+    "softmax of opset 11, over channels": NearMiss(
+        "y = Softmax <axis = 2> (x)", {"softmax": 1}, ALONE, opset=11
+    ),
     "softmax spelled out over the sequence": NearMiss(
         SOFTMAX, {"function": 1}, OTHER, {"last": np.array([1])}
     ),
