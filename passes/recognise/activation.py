@@ -34,7 +34,7 @@ NEAR = 0.02
 
 @compiler_pass(after=["recognise_norms", "recognise_softmax"])
 def recognise_activations(program: Program) -> None:
-    flow = Flow(program.graph, _of_scalars)
+    flow = Flow(program.graph, _of_scalars, program.settings.get("nominal"))
     carriers = data_tensors(program.graph)
     claimed = {id(node) for finding in program.findings for node in finding.nodes}
     names = Names(flow)
@@ -57,7 +57,7 @@ def recognise_activations(program: Program) -> None:
                 facts = {"label": "affine"}
                 program.findings.append(Finding("affine", (one.source,), one.result, one.nodes, facts))
             continue
-        finding = _with_gate(program, _finding(flow, one, named), claimed)
+        finding = _with_gate(flow, _finding(flow, one, named), claimed)
         claimed |= {id(node) for node in finding.nodes}
         program.findings.append(finding)
         if named.label == "function" and named.distance <= NEAR:
@@ -193,17 +193,18 @@ def _function(flow: Flow, one: Region) -> Function:
     return function
 
 
-def _with_gate(program: Program, finding: Finding, claimed: set[int]) -> Finding:
+def _with_gate(flow: Flow, finding: Finding, claimed: set[int]) -> Finding:
     """Takes in the product with a second value (SwiGLU's act(gate)·up) when nothing else reads the
     activation."""
     users = finding.result.outputs
-    if len(users) != 1 or users[0].op != "Mul" or any(finding.result is o for o in program.graph.outputs):
+    if len(users) != 1 or users[0].op != "Mul" or id(finding.result) in flow.outputs:
         return finding
     gate = users[0]
     other = next((i for i in gate.inputs if i is not finding.result), None)
-    if not isinstance(other, gs.Variable) or other.shape is None or finding.result.shape is None:
+    if not isinstance(other, gs.Variable) or id(gate) in claimed:
         return finding
-    if id(gate) in claimed or list(other.shape) != list(finding.result.shape):
+    shapes = [flow.shape(tensor) for tensor in (other, finding.result)]
+    if shapes[0] is None or shapes[1] is None or list(shapes[0]) != list(shapes[1]):
         return finding
     nodes = (*finding.nodes, gate)
     return Finding(

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from spikec.ir import region
 from spikec.ir.flow import Flow, Region, data_tensors, is_real
 from spikec.ir.operators import REDUCTIONS
 from spikec.ir.pipeline import compiler_pass
@@ -34,9 +33,9 @@ class Fit(NamedTuple):
     error: float
 
 
-@compiler_pass(after=["split_gemm"])
+@compiler_pass(after=["split_gemm", "trace_values"])
 def recognise_norms(program: Program) -> None:
-    flow = Flow(program.graph, rows.of_rows)
+    flow = Flow(program.graph, rows.of_rows, program.settings.get("nominal"))
     carriers = data_tensors(program.graph)
     claimed: set[int] = set()
     anchors = [
@@ -65,7 +64,7 @@ def _on_data(node: gs.Node, flow: Flow, carriers: set[int]) -> bool:
 
 def _native(flow: Flow, node: gs.Node) -> tuple[Finding | None, str]:
     kind = NATIVE[node.op]
-    if not rows.last_axis(node, -1):
+    if not rows.last_axis(flow, node):
         return None, f"normalises over axis {node.attrs['axis']}, not the last one"
     if any(o.outputs or id(o) in flow.outputs for o in node.outputs[1:]):
         return None, "its mean or inverse deviation is used elsewhere"
@@ -95,7 +94,7 @@ def _vectors(gamma: np.ndarray, beta: np.ndarray, channels: int | None) -> dict[
 
 def _spelled_out(flow: Flow, anchor: gs.Node, claimed: set[int]) -> tuple[Finding | None, str]:
     if id(anchor) not in flow.admitted:
-        return None, _why_not_admitted(anchor)
+        return None, _why_not_admitted(flow, anchor)
     nearest: Fit | None = None
     for one in flow.around(anchor, claimed):
         n = rows.channels(flow, one)
@@ -128,10 +127,10 @@ def _finding(one: Region, fit: Fit, channels: int | None) -> Finding:
     return Finding(fit.kind, (one.source,), one.result, one.nodes, facts, fit.error)
 
 
-def _why_not_admitted(anchor: gs.Node) -> str:
+def _why_not_admitted(flow: Flow, anchor: gs.Node) -> str:
     if anchor.op not in REDUCTIONS:
         return "it normalises over other axes than the last"
-    axes = region.reduced_axes(anchor)
+    axes = rows.reduced_axes(flow, anchor)
     if axes is None:
         return "the axes it works over are unknown"
     return f"works over axes {', '.join(map(str, axes))}, not the last one alone"

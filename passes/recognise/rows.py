@@ -31,25 +31,31 @@ def of_rows(flow: Flow, node: gs.Node) -> bool:
     if node.op in SCALAR_OPS:
         return all(_vector(flow, i) is not None for i in flow.fixed(node))
     if node.op in REDUCTIONS:
-        return region.reduced_axes(node) == (-1,)
+        return reduced_axes(flow, node) == (-1,)
     if node.op in NORMS:
-        return last_axis(node, -1) and all(_vector(flow, i) is not None for i in flow.fixed(node))
+        return last_axis(flow, node) and all(_vector(flow, i) is not None for i in flow.fixed(node))
     if node.op == "Unsqueeze":
-        return _unsqueezed(node) == (-1,)
+        return _unsqueezed(flow, node) == (-1,)
     if node.op == "MatMul":
         return _averages(node)
     if node.op == "GlobalAveragePool":
-        return node.inputs[0].shape is not None and len(node.inputs[0].shape) == 3
+        return len(flow.shape(node.inputs[0]) or ()) == 3
     if node.op == "LpNormalization":
-        return last_axis(node, -1) and node.attrs.get("p", 2) == 2
+        return last_axis(flow, node) and node.attrs.get("p", 2) == 2
     return False
 
 
-def last_axis(node: gs.Node, default: int) -> bool:
+def last_axis(flow: Flow, node: gs.Node) -> bool:
     """Whether the node's `axis` is the last one."""
-    axis = node.attrs.get("axis", default)
-    shape = node.inputs[0].shape if node.inputs[0].shape is not None else node.outputs[0].shape
+    axis = node.attrs.get("axis", -1)
+    shape = flow.shape(node.inputs[0]) if node.inputs[0].shape is not None else flow.shape(node.outputs[0])
     return bool(axis == -1 or (shape is not None and axis == len(shape) - 1))
+
+
+def reduced_axes(flow: Flow, node: gs.Node) -> tuple[int, ...] | None:
+    """The axes a reduction works over, counted from the end; None when they are not known."""
+    shape = flow.shape(node.inputs[0])
+    return region.reduced_axes(node, None if shape is None else len(shape))
 
 
 def _vector(flow: Flow, tensor: gs.Tensor) -> np.ndarray | None:
@@ -60,11 +66,11 @@ def _vector(flow: Flow, tensor: gs.Tensor) -> np.ndarray | None:
     return value.reshape(-1) if value.shape[-1] == value.size else None
 
 
-def _unsqueezed(node: gs.Node) -> tuple[int, ...] | None:
+def _unsqueezed(flow: Flow, node: gs.Node) -> tuple[int, ...] | None:
     axes = node.attrs.get("axes")
     if axes is None and len(node.inputs) > 1 and isinstance(node.inputs[1], gs.Constant):
         axes = array(node.inputs[1]).reshape(-1).tolist()
-    shape = node.outputs[0].shape
+    shape = flow.shape(node.outputs[0])
     if axes is None or (max(axes) >= 0 and shape is None):
         return None
     return tuple(axis if axis < 0 else axis - len(shape or ()) for axis in axes)

@@ -17,18 +17,19 @@ TOLERANCE = 1e-6
 
 @compiler_pass(after=["recognise_norms"])
 def recognise_softmax(program: Program) -> None:
+    flow = Flow(program.graph, rows.of_rows, program.settings.get("nominal"))
     sums = []
     for node in program.graph.nodes:
         if node.op in ("Softmax", "LogSoftmax"):
-            _native(program, node)
+            _native(program, flow, node)
         elif node.op in ("ReduceSum", "ReduceLogSumExp"):
             sums.append(node)
     if sums:
-        _spelled_out(program, sums)
+        _spelled_out(program, flow, sums)
 
 
-def _native(program: Program, node: gs.Node) -> None:
-    if not rows.last_axis(node, -1):
+def _native(program: Program, flow: Flow, node: gs.Node) -> None:
+    if not rows.last_axis(flow, node):
         text = f"{node.op} kept on host: works over axis {node.attrs['axis']}, not the last one"
         program.tell("SPK104", node.name, text)
     elif node.op == "LogSoftmax":
@@ -40,8 +41,8 @@ def _native(program: Program, node: gs.Node) -> None:
         program.findings.append(Finding("softmax", (node.inputs[0],), node.outputs[0], (node,), facts))
 
 
-def _spelled_out(program: Program, sums: list[gs.Node]) -> None:
-    flow, carriers = Flow(program.graph, rows.of_rows), data_tensors(program.graph)
+def _spelled_out(program: Program, flow: Flow, sums: list[gs.Node]) -> None:
+    carriers = data_tensors(program.graph)
     claimed = {id(node) for finding in program.findings for node in finding.nodes}
     for anchor in sorted(sums, key=lambda node: flow.level[id(node)]):
         if id(anchor) in claimed or id(anchor.inputs[0]) not in carriers:

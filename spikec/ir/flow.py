@@ -7,7 +7,7 @@ are found by two walks over the graph, so recognition stays near-linear in the n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 
 from . import graph as graphs
 from . import region
+from .nominal import Nominal
 from .operators import SCALAR_OPS
 
 REACH = 24
@@ -42,7 +43,8 @@ class Region:
 class Flow:
     """Dominators (`above`) and post-dominators (`below`) among the values of the nodes that `admit` takes."""
 
-    def __init__(self, graph: gs.Graph, admit: Admit) -> None:
+    def __init__(self, graph: gs.Graph, admit: Admit, nominal: Nominal | None = None) -> None:
+        self.nominal = nominal
         self.outputs = {id(o) for o in graph.outputs}
         self.admitted: set[int] = set()
         self.level: dict[int, int] = {}
@@ -85,6 +87,12 @@ class Flow:
                         parent = _meet(self._below, depth, parent, other) if parent is not None else None
                 self._below[id(o)] = parent
                 depth[id(o)] = depth.get(id(parent), 0) + 1 if parent is not None else 0
+
+    def shape(self, tensor: gs.Tensor) -> Sequence[int | str] | None:
+        """The shape as the model tells it, else at the nominal input."""
+        if tensor.shape is not None or self.nominal is None:
+            return tensor.shape
+        return self.nominal.shape(tensor)
 
     def is_fixed(self, tensor: gs.Tensor) -> bool:
         """Whether the value comes from constants alone."""

@@ -29,7 +29,7 @@ from .operators import (  # noqa: F401
 from .weights import array
 
 
-def reduced_axes(node: gs.Node) -> tuple[int, ...] | None:
+def reduced_axes(node: gs.Node, rank: int | None = None) -> tuple[int, ...] | None:
     """The axes a reduction works over, counted from the end (so that they hold for probes of another rank);
     None when they are not constant, or counted from the front of a tensor of unknown rank."""
     axes = node.attrs.get("axes")
@@ -38,9 +38,7 @@ def reduced_axes(node: gs.Node) -> tuple[int, ...] | None:
             return None
         axes = array(node.inputs[1]).reshape(-1).tolist()
     shape = node.inputs[0].shape
-    if shape is None and node.attrs.get("keepdims", 1):
-        shape = node.outputs[0].shape
-    rank = len(shape) if shape is not None else None
+    rank = len(shape) if shape is not None else rank
     if not axes:
         if node.attrs.get("noop_with_empty_axes", 0):
             return ()

@@ -248,7 +248,7 @@ SOFTMAXES = {
     "softmax of softmax": NearMiss("a = Softmax (x) y = Softmax (a)", {"softmax": 2}, ALONE * 2),
     "softmax that is an output twice": NearMiss(
         "p = Softmax (x) y = MatMul (p, w)",
-        {"softmax": 1, "head": 1},
+        {"softmax": 1, "other_linear": 1},
         ALONE,
         {"w": np.eye(N)},
         signature=f"({X} x) => ({X} y, {X} p)",
