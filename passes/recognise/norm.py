@@ -64,7 +64,7 @@ def _on_data(node: gs.Node, flow: Flow, carriers: set[int]) -> bool:
 
 def _native(flow: Flow, node: gs.Node) -> tuple[Finding | None, str]:
     kind = NATIVE[node.op]
-    if not rows.last_axis(flow, node):
+    if not rows.last_axis(flow.shape, node):
         return None, f"normalises over axis {node.attrs['axis']}, not the last one"
     if any(o.outputs or id(o) in flow.outputs for o in node.outputs[1:]):
         return None, "its mean or inverse deviation is used elsewhere"

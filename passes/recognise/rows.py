@@ -4,6 +4,7 @@ evaluated on a matrix of probe rows."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,22 +34,24 @@ def of_rows(flow: Flow, node: gs.Node) -> bool:
     if node.op in REDUCTIONS:
         return reduced_axes(flow, node) == (-1,)
     if node.op in NORMS:
-        return last_axis(flow, node) and all(_vector(flow, i) is not None for i in flow.fixed(node))
+        return last_axis(flow.shape, node) and all(_vector(flow, i) is not None for i in flow.fixed(node))
     if node.op == "Unsqueeze":
         return _unsqueezed(flow, node) == (-1,)
+    if node.op == "Expand":
+        return _along_last(flow, node)
     if node.op == "MatMul":
         return _averages(node)
     if node.op == "GlobalAveragePool":
         return len(flow.shape(node.inputs[0]) or ()) == 3
     if node.op == "LpNormalization":
-        return last_axis(flow, node) and node.attrs.get("p", 2) == 2
+        return last_axis(flow.shape, node) and node.attrs.get("p", 2) == 2
     return False
 
 
-def last_axis(flow: Flow, node: gs.Node) -> bool:
+def last_axis(shape_of: Callable[[gs.Tensor], Sequence[int | str] | None], node: gs.Node) -> bool:
     """Whether the node's `axis` is the last one."""
     axis = node.attrs.get("axis", -1)
-    shape = flow.shape(node.inputs[0]) if node.inputs[0].shape is not None else flow.shape(node.outputs[0])
+    shape = shape_of(node.inputs[0]) if node.inputs[0].shape is not None else shape_of(node.outputs[0])
     return bool(axis == -1 or (shape is not None and axis == len(shape) - 1))
 
 
@@ -74,6 +77,12 @@ def _unsqueezed(flow: Flow, node: gs.Node) -> tuple[int, ...] | None:
     if axes is None or (max(axes) >= 0 and shape is None):
         return None
     return tuple(axis if axis < 0 else axis - len(shape or ()) for axis in axes)
+
+
+def _along_last(flow: Flow, node: gs.Node) -> bool:
+    """Whether values are spread along their row alone, as the operator that reads them would by itself."""
+    small, large = flow.nominal_shape(node.inputs[0]), flow.nominal_shape(node.outputs[0])
+    return small is not None and large is not None and small[:-1] == large[:-1]
 
 
 def _averages(node: gs.Node) -> bool:
@@ -127,6 +136,8 @@ def _apply(flow: Flow, node: gs.Node, known: dict[int, Any]) -> np.ndarray | Non
     x = known[id(node.inputs[0])]
     if node.op == "Unsqueeze":
         return x[..., None]
+    if node.op == "Expand":
+        return x
     if x.ndim != 2:
         return None
     if node.op in REDUCTIONS:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from spikec.ir import region
-from spikec.ir.flow import Flow, Region, data_tensors
+from spikec.ir.flow import Flow, Region, data_tensors, told_shape
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Finding, Program
 
@@ -17,19 +19,18 @@ TOLERANCE = 1e-6
 
 @compiler_pass(after=["recognise_norms"])
 def recognise_softmax(program: Program) -> None:
-    flow = Flow(program.graph, rows.of_rows, program.settings.get("nominal"))
     sums = []
     for node in program.graph.nodes:
         if node.op in ("Softmax", "LogSoftmax"):
-            _native(program, flow, node)
+            _native(program, node)
         elif node.op in ("ReduceSum", "ReduceLogSumExp"):
             sums.append(node)
     if sums:
-        _spelled_out(program, flow, sums)
+        _spelled_out(program, sums)
 
 
-def _native(program: Program, flow: Flow, node: gs.Node) -> None:
-    if not rows.last_axis(flow, node):
+def _native(program: Program, node: gs.Node) -> None:
+    if not rows.last_axis(partial(told_shape, program.settings.get("nominal")), node):
         text = f"{node.op} kept on host: works over axis {node.attrs['axis']}, not the last one"
         program.tell("SPK104", node.name, text)
     elif node.op == "LogSoftmax":
@@ -41,7 +42,8 @@ def _native(program: Program, flow: Flow, node: gs.Node) -> None:
         program.findings.append(Finding("softmax", (node.inputs[0],), node.outputs[0], (node,), facts))
 
 
-def _spelled_out(program: Program, flow: Flow, sums: list[gs.Node]) -> None:
+def _spelled_out(program: Program, sums: list[gs.Node]) -> None:
+    flow = Flow(program.graph, rows.of_rows, program.settings.get("nominal"))
     carriers = data_tensors(program.graph)
     claimed = {id(node) for finding in program.findings for node in finding.nodes}
     for anchor in sorted(sums, key=lambda node: flow.level[id(node)]):

@@ -90,9 +90,11 @@ class Flow:
 
     def shape(self, tensor: gs.Tensor) -> Sequence[int | str] | None:
         """The shape as the model tells it, else at the nominal input."""
-        if tensor.shape is not None or self.nominal is None:
-            return tensor.shape
-        return self.nominal.shape(tensor)
+        return told_shape(self.nominal, tensor)
+
+    def nominal_shape(self, tensor: gs.Tensor) -> tuple[int, ...] | None:
+        """The shape at the nominal input."""
+        return self.nominal.shape(tensor) if self.nominal is not None else None
 
     def is_fixed(self, tensor: gs.Tensor) -> bool:
         """Whether the value comes from constants alone."""
@@ -266,6 +268,13 @@ def _chain(parent: dict[int, gs.Tensor | None], tensor: gs.Tensor) -> Iterator[g
             return
         yield current
         current = parent.get(id(current))
+
+
+def told_shape(nominal: Nominal | None, tensor: gs.Tensor) -> Sequence[int | str] | None:
+    """The shape as the model tells it, else at the nominal input."""
+    if tensor.shape is not None or nominal is None:
+        return tensor.shape
+    return nominal.shape(tensor)
 
 
 def is_real(tensor: gs.Tensor) -> bool:

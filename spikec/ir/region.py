@@ -28,6 +28,9 @@ from .operators import (  # noqa: F401
 )
 from .weights import array
 
+SPREADING = {"Expand", "Unsqueeze"}
+"""Operators whose second input says only where the values of the first go."""
+
 
 def reduced_axes(node: gs.Node, rank: int | None = None) -> tuple[int, ...] | None:
     """The axes a reduction works over, counted from the end (so that they hold for probes of another rank);
@@ -90,7 +93,7 @@ def constant_value(constant: gs.Constant) -> np.ndarray:
 
 def operands_of(node: gs.Node) -> list[gs.Tensor]:
     """The inputs a node's value depends on, in place: one left out has an empty name."""
-    return [node.inputs[0]] if node.op in REDUCTIONS else list(node.inputs)
+    return [node.inputs[0]] if node.op in REDUCTIONS or node.op in SPREADING else list(node.inputs)
 
 
 def apply(node: gs.Node, operands: list[Any]) -> np.ndarray | None:

@@ -146,6 +146,12 @@ def test_a_length_with_a_floor_is_an_l2_norm(recognise: Recognise) -> None:
     check(only(program), "l2norm", body, np.full(N, N**-0.5), NONE, 0)
 
 
+def test_a_length_spread_over_its_row_is_an_l2_norm(recognise: Recognise) -> None:
+    body = "d = ReduceL2 (x, last) f = Clip (d, floor) s = Shape (x) e = Expand (f, s) y = Div (x, e)"
+    finding = only(recognise(f"({X} x) => ({X} y) {{ {body} }}", **constants(body, floor=1e-12)))
+    assert finding.facts["label"] == "l2norm" and len(finding.nodes) == 4
+
+
 @pytest.mark.parametrize("shape", [f"float[rows, {N}]", f"float[batch, length, 4, {N}]", f"float[{N}]"])
 def test_any_rank(recognise: Recognise, shape: str) -> None:
     for body in (RMS["Pow"], LAYER["plain"]):
