@@ -113,7 +113,10 @@ def _mask(
     """Kinds of mask, and whether a one in the attention mask keeps or hides a token."""
     kinds: set[str] = set()
     hidden = np.asarray(~(still > MASKED))
-    rows, columns = still.shape[-2:] if still.ndim > 1 else (1, still.shape[-1])
+    shape = nominal.shape(attention.facts["scores"].result) or still.shape
+    if math.prod(shape) != still.size:  # else the softmax may see them flattened, as before opset 13
+        shape = still.shape
+    rows, columns = shape[-2:] if len(shape) > 1 else (1, shape[-1])
     flat = hidden.reshape(-1, rows, columns)
     common = np.asarray(flat[0] if (flat == flat[:1]).all() else flat.all(0))
     kinds |= _pattern(common)

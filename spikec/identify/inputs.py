@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Hashable
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -12,6 +13,7 @@ from ..ir import graph as graphs
 from ..ir import region
 from ..ir.inputs import FILLERS
 from ..ir.program import Finding
+from ..ir.weights import DerivedValues, MappedValues, read
 from .wiring import LOOK, Wiring, operands
 from .words import Features
 
@@ -28,6 +30,9 @@ MOVES = {
     "Slice",
     "Tile",
 }
+SAMPLE = 64
+LARGEST = 1 << 22
+"""Bytes of a weight inside the model file that are looked at: those in files of their own cost nothing."""
 COUNTING = {"CumSum", "Range", "Shape", "Size"}
 TYPES = 4
 """A table of fewer rows than this tells kinds of tokens apart, not tokens or positions."""
@@ -141,9 +146,19 @@ def _shared(out: Features, wiring: Wiring) -> None:
         out.add("tied-head", "the head is the embedding's table")
 
 
-def _stored(finding: Finding) -> str:
+def _stored(finding: Finding) -> Hashable:
+    """What tells a weight from others, however it is turned: its size and its first numbers."""
     weight = finding.facts.get("weight")
-    return str(weight.name).removesuffix("/transposed") if isinstance(weight, gs.Tensor) else ""
+    if not isinstance(weight, gs.Constant):
+        return ""
+    values = weight._values
+    while isinstance(values, DerivedValues):
+        values = values.sources[0]
+    if isinstance(values, MappedValues) or values.nbytes <= LARGEST:
+        sample = read(values).reshape(-1)[:SAMPLE]
+        if (sample != sample[:1]).any():
+            return tuple(values.shape), sample.tobytes()
+    return str(weight.name).removesuffix("/transposed")
 
 
 def _experts(out: Features, wiring: Wiring) -> None:
