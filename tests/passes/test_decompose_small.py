@@ -38,11 +38,13 @@ def norm(
     return Case(op, make, attrs, outputs, weights)
 
 
-def simplified(outputs: tuple[int, ...] = (0,), **attrs: Any) -> Case:
+def simplified(
+    outputs: tuple[int, ...] = (0,), op: str = "SimplifiedLayerNormalization", **attrs: Any
+) -> Case:
     def make(rng: np.random.Generator, b: int, s: int) -> Inputs:
         return [normal(rng, b, s, D), normal(rng, D)]
 
-    return Case("SimplifiedLayerNormalization", make, attrs, outputs, (1,), "")
+    return Case(op, make, attrs, outputs, (1,), "", 23 if op == "RMSNormalization" else 18)
 
 
 def embedding(
@@ -90,6 +92,7 @@ NORMS = {
     "rms": simplified(epsilon=1e-6),
     "rms, axis": simplified(axis=2, stash_type=1),
     "rms, deviation": simplified(outputs=(0, 1)),
+    "rms of opset 23": simplified(op="RMSNormalization", epsilon=1e-3),
     "embedding": embedding(epsilon=1e-12),
     "embedding, no segments": embedding(segments=False),
     "embedding, no mask": embedding(mask=False),
@@ -310,7 +313,8 @@ def test_every_form_is_tested() -> None:
         for cases in (NORMS, ACTIVATIONS, PRODUCTS, CONVOLUTIONS)
         for case in cases.values()
     }
-    elsewhere = {"Attention", "MultiHeadAttention", "GroupQueryAttention", "RotaryEmbedding"}
+    elsewhere = {"Attention", "MultiHeadAttention", "GroupQueryAttention"}
+    elsewhere |= {"RotaryEmbedding", "MRotaryEmbedding", "GemmaRotaryEmbedding"}
     missing = {key for key in FORMS if key not in tested and key[1] not in elsewhere}
     assert missing == {
         ("com.microsoft", "SimplifiedLayerNormalization"),

@@ -168,6 +168,52 @@ def test_rotary_embedding(name: str, tmp_path: Path) -> None:
     assert error(ROTARY[name], tmp_path) <= ROTARY[name].tolerance
 
 
+def three_streams(flat: bool = False, turned: int = H, **attrs: Any) -> Case:
+    """com.microsoft MRotaryEmbedding: positions in time, height and width."""
+
+    def make(rng: np.random.Generator, b: int, s: int) -> Inputs:
+        x = normal(rng, b, s, D) if flat else normal(rng, b, N, s, H)
+        return [
+            x,
+            rng.integers(0, LONGEST, (3, b, s)),
+            *(normal(rng, LONGEST, turned // 2) for _ in range(2)),
+        ]
+
+    sections = {"mrope_section": [2, 1, 1] if turned == H else [1, 1, 0]}
+    named = {"rotary_embedding_dim": turned} if turned != H else {}
+    named |= {"num_heads": N} if turned != H or flat else {}
+    return Case("MRotaryEmbedding", make, {**sections, **named, **attrs}, (0,), (2, 3))
+
+
+STREAMS = {
+    "sections": three_streams(),
+    "sections, flat": three_streams(flat=True),
+    "sections, partial": three_streams(turned=4),
+    "interleaved sections": three_streams(mrope_layout=1),
+    "interleaved sections and channels": three_streams(mrope_layout=1, interleaved=1),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_rotary_embedding_of_three_streams(name: str, tmp_path: Path) -> None:
+    assert error(STREAMS[name], tmp_path) <= STREAMS[name].tolerance
+
+
+def test_gemma_rotary_embedding(tmp_path: Path) -> None:
+    """No kernel for CPUs: the definition is what its documentation says."""
+
+    def make(rng: np.random.Generator, b: int, s: int) -> Inputs:
+        return [normal(rng, b, s, H), *(normal(rng, b, N, s, H) for _ in range(4))]
+
+    def expected(inputs: Inputs) -> list[np.ndarray]:
+        angle, q, q_turned, k, k_turned = (np.asarray(i, np.float64) for i in inputs)
+        cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
+        return [q * cos + q_turned * sin, k * cos + k_turned * sin]
+
+    case = Case("GemmaRotaryEmbedding", make, outputs=(0, 1), expected=expected)
+    assert error(case, tmp_path) <= case.tolerance
+
+
 def test_angles_of_one_sequence_serve_a_batch(tmp_path: Path) -> None:
     """Exporters write angles `[1, length, half]`: the kernel refuses them at batch 2, the parts broadcast."""
     case = rotary("", positions="none")

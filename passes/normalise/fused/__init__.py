@@ -6,7 +6,7 @@ A form is a function of `Parts` that builds the plain nodes and returns what the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
 import onnx_graphsurgeon as gs
 
@@ -16,7 +16,7 @@ from spikec.ir.program import Program
 
 from . import activations, attention, group_query, norms, products, rotary, standard_attention
 from .infer import infer
-from .parts import Kept, Parts, Results
+from .parts import Kept, Parts, Results, Surroundings
 from .whole import WHOLE
 
 Form = Callable[[Parts], Results]
@@ -39,7 +39,7 @@ def take_apart(program: Program) -> None:
 
 def _take_apart(program: Program, graph: gs.Graph, leaving: set[int]) -> None:
     """In order, so that every fused node's inputs have their types before it is looked at."""
-    shared: dict[Hashable, gs.Tensor] = {}
+    around = Surroundings(leaving)
     nodes: list[gs.Node] = []
     for node in graph.nodes:
         form = FORMS.get(_key(node))
@@ -49,7 +49,7 @@ def _take_apart(program: Program, graph: gs.Graph, leaving: set[int]) -> None:
             infer(node, program.graph.opset)
             nodes.append(node)
             continue
-        parts = Parts(program, node, shared, leaving)
+        parts = Parts(program, node, around)
         try:
             results = list(form(parts))
             results += [None] * (len(node.outputs) - len(results))

@@ -4,6 +4,7 @@ all."""
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,22 @@ class Kept(Exception):
         super().__init__(reason)
 
 
-class Parts:
-    """Builds what stands for `node`; `shared` holds what several nodes of the same graph may read (masks)."""
+@dataclass
+class Surroundings:
+    """What the forms of one graph have in common: the ids of tensors that it or a subgraph gives out; values
+    that several forms read (masks, positions) by what they are made of; and tensors that outputs took the
+    place of, held on to so that their ids stay theirs."""
 
-    def __init__(
-        self, program: Program, node: gs.Node, shared: dict[Hashable, gs.Tensor], leaving: set[int]
-    ) -> None:
-        """`leaving`: ids of the tensors that the graph gives out, or that a subgraph does."""
-        self.program, self.node, self.shared, self.leaving = program, node, shared, leaving
+    leaving: set[int]
+    shared: dict[Hashable, gs.Tensor] = field(default_factory=dict)
+    replaced: list[gs.Tensor] = field(default_factory=list)
+
+
+class Parts:
+    """Builds what stands for `node`."""
+
+    def __init__(self, program: Program, node: gs.Node, around: Surroundings) -> None:
+        self.program, self.node, self.around, self.shared = program, node, around, around.shared
         self.opset: int = program.graph.opset
         self.nodes: list[gs.Node] = []
         self._remembered: list[Hashable] = []
@@ -59,7 +68,7 @@ class Parts:
         if index >= len(self.node.outputs) or not self.node.outputs[index].name:
             return False
         output = self.node.outputs[index]
-        return bool(output.outputs) or id(output) in self.leaving
+        return bool(output.outputs) or id(output) in self.around.leaving
 
     def rank(self, tensor: gs.Tensor, what: str) -> int:
         if tensor.shape is None:
@@ -155,6 +164,7 @@ class Parts:
             users = list(result.outputs)
             maker.outputs[next(i for i, o in enumerate(maker.outputs) if o is result)] = output
             placed.add(id(output))
+            self.around.replaced.append(result)
             for user in users:
                 for place, tensor in enumerate(user.inputs):
                     if tensor is result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from .attend import END, apart, counted, extent, plus, whole, widened
@@ -122,4 +123,52 @@ def standard(parts: Parts) -> Results:
     return [_embed(parts, x, cos, sin, int(parts.attr("num_heads", 0)))]
 
 
-FORMS = {("com.microsoft", "RotaryEmbedding"): microsoft, ("", "RotaryEmbedding"): standard}
+def three_streams(parts: Parts) -> Results:
+    """com.microsoft MRotaryEmbedding: positions `[3, batch, length]` (time, height, width), each for its own
+    channels."""
+    if parts.attr("is_packed_batching", 0):
+        raise Kept("SPK402", "its batch is packed without padding")
+    x, positions, cos, sin = (parts.need(i) for i in range(4))
+    _, tall, wide = sections = [int(size) for size in parts.attr("mrope_section")]
+    channel = np.arange(sum(sections))
+    if parts.attr("mrope_layout", 0):
+        of = [channel % 3 == stream for stream in range(3)]
+        chosen = [of[1] & (channel < 3 * tall), of[2] & (channel < 3 * wide)]
+    else:
+        ends = np.cumsum(sections)
+        chosen = [(ends[0] <= channel) & (channel < ends[1]), ends[1] <= channel]
+
+    def own(table: gs.Tensor) -> gs.Tensor:
+        rows = looked_up(parts, table, positions)
+        streams = parts.add("Split", rows, part="streams", outputs=3, axis=0, num_outputs=3)
+        mixed, *rest = (parts.add("Squeeze", s, parts.ints(0), part="stream") for s in streams)
+        for stream, where in zip(rest, chosen):
+            mixed = parts.add("Where", parts.constant(where, np.bool_), stream, mixed, part="mixed")
+        return mixed
+
+    key = (id(positions), tuple(sections), bool(parts.attr("mrope_layout", 0)))
+    rows = [parts.once(("streams", id(t), *key), lambda t=t: own(t)) for t in (cos, sin)]  # type: ignore[misc]
+    return [_embed(parts, x, rows[0], rows[1], int(parts.attr("num_heads", 0)))]
+
+
+def gemma(parts: Parts) -> Results:
+    """com.microsoft GemmaRotaryEmbedding: angles, two values and what their halves turned give."""
+    angle = parts.need(0)
+    cos, sin = (
+        parts.add("Unsqueeze", parts.add(op, angle, part=op.lower()), parts.ints(1), part="wide")
+        for op in ("Cos", "Sin")
+    )
+    results: list[gs.Tensor] = []
+    for index, name in ((1, "q"), (3, "k")):
+        straight = parts.add("Mul", parts.need(index), cos, part=f"{name}_cos")
+        across = parts.add("Mul", parts.need(index + 1), sin, part=f"{name}_sin")
+        results.append(parts.add("Add", straight, across, part=f"{name}_rope"))
+    return results
+
+
+FORMS = {
+    ("com.microsoft", "RotaryEmbedding"): microsoft,
+    ("com.microsoft", "MRotaryEmbedding"): three_streams,
+    ("com.microsoft", "GemmaRotaryEmbedding"): gemma,
+    ("", "RotaryEmbedding"): standard,
+}

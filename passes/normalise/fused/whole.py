@@ -18,7 +18,10 @@ WHOLE: dict[tuple[str, str], str] = {
             "its tensors are quantised and ordered for one GPU kernel",
             "QOrderedAttention QOrderedGelu QOrderedLayerNormalization QOrderedMatMul",
         ),
-        ("its bias is made by the kernel from learned gates", "GatedRelativePositionBias"),
+        (
+            "its bias is made by a kernel that only GPUs have",
+            "GatedRelativePositionBias RelativePositionBias",
+        ),
         ("it keeps a state of its own from token to token", "LinearAttention GatedDeltaNet"),
     )
     for name in names.split()
