@@ -199,3 +199,14 @@ DROPPED = {"llava": CLIP_LAYER + LAYERNORM}
 """What torch runs and no exporter keeps, because nothing uses it."""
 
 EXPECTED = DECODERS | ENCODERS | SEQ2SEQ | VISION | LAYER | MIXTURES
+
+PACKED = {
+    name: EXPECTED[name.partition("-")[0]] - LAYERS * (SEPARATE - FUSED)
+    for name in (
+        "bert-legacy17-eager-fp16-ort",
+        "bert-dynamo18-sdpa-onnxscript",
+        "opt-dynamo18-sdpa-onnxscript",
+        "vit-dynamo18-sdpa-onnxscript",
+    )
+}
+"""Models whose optimizer put the projections of query, key and value into one product."""
