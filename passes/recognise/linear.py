@@ -119,11 +119,19 @@ def _chosen(nominal: Nominal, node: gs.Node) -> gs.Constant | None:
         maker = graphs.producer(tensor)
         while maker is not None and maker.op in SHAPE_OPS and not isinstance(maker.inputs[0], gs.Constant):
             maker = graphs.producer(maker.inputs[0])
-        if maker is not None and maker.op == "Gather" and isinstance(maker.inputs[0], gs.Constant):
+        if maker is not None and _picks(nominal, maker) and isinstance(maker.inputs[0], gs.Constant):
             stack = maker.inputs[0]
             if len(stack.shape) == 3 and nominals.is_real(stack) and nominal.is_activation(maker.inputs[1]):
                 return stack
     return None
+
+
+def _picks(nominal: Nominal, node: gs.Node) -> bool:
+    """Whether the node takes whole entries of its first axis."""
+    if node.op == "GatherND":
+        depth = nominal.shape(node.inputs[1])
+        return not node.attrs.get("batch_dims", 0) and depth is not None and depth[-1:] == (1,)
+    return node.op == "Gather" and node.attrs.get("axis", 0) == 0
 
 
 def _is_dynamic(nominal: Nominal, node: gs.Node) -> bool:
