@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from spikec.ir import graph as graphs
 from spikec.ir import region
 from spikec.ir.flow import Flow, Region, data_tensors, is_real
-from spikec.ir.operators import SCALAR_OPS
+from spikec.ir.operators import SCALAR_OPS, is_scalar
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Finding, Program
 
@@ -72,7 +72,7 @@ def _is_anchor(node: gs.Node) -> bool:
 
 
 def _of_scalars(flow: Flow, node: gs.Node) -> bool:
-    return node.op in SCALAR_OPS and all(flow.constant(i, 1) is not None for i in flow.fixed(node))
+    return is_scalar(node) and all(flow.constant(i, 1) is not None for i in flow.fixed(node))
 
 
 def _on_data(node: gs.Node, carriers: set[int]) -> bool:

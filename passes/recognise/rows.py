@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 
 from spikec.ir import region
 from spikec.ir.flow import Flow, Region
-from spikec.ir.operators import REDUCTIONS, SCALAR_OPS
+from spikec.ir.operators import REDUCTIONS, SCALAR_OPS, is_scalar
 from spikec.ir.weights import array
 
 LARGEST_VECTOR = 2**16
@@ -29,7 +29,7 @@ OTHER_CHANNELS = 20
 
 def of_rows(flow: Flow, node: gs.Node) -> bool:
     """Whether the node maps rows to rows whatever their number: what a row flow admits."""
-    if node.op in SCALAR_OPS:
+    if is_scalar(node):
         return all(_vector(flow, i) is not None for i in flow.fixed(node))
     if node.op in REDUCTIONS:
         return reduced_axes(flow, node) == (-1,)
@@ -127,7 +127,7 @@ def evaluate(
 
 
 def _apply(flow: Flow, node: gs.Node, known: dict[int, Any]) -> np.ndarray | None:
-    if node.op in SCALAR_OPS:
+    if is_scalar(node):
         operands = [
             None if not i.name else _vector(flow, i) if flow.is_fixed(i) else known[id(i)]
             for i in node.inputs

@@ -68,6 +68,15 @@ def clip(x: np.ndarray, low: np.ndarray | None, high: np.ndarray | None) -> np.n
     return np.clip(x, -np.inf if low is None else low, np.inf if high is None else high)
 
 
+HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+
+
+def is_scalar(node: gs.Node) -> bool:
+    """Whether the node acts on each element alone. A cast to half precision, as at a graph's end, stands for
+    itself: what takes a region's place is single."""
+    return node.op in SCALAR_OPS and not (node.op == "Cast" and node.attrs["to"] in HALVES)
+
+
 def cast(x: np.ndarray, to: Any) -> np.ndarray:
     """A cast between real types leaves the value (but for rounding), one to an integer cuts it."""
     dtype = onnx.helper.tensor_dtype_to_np_dtype(to) if isinstance(to, int) else np.dtype(to)
