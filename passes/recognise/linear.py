@@ -139,7 +139,7 @@ def _is_dynamic(nominal: Nominal, node: gs.Node) -> bool:
     operands = node.inputs[:2]
     if len(operands) < 2 or not all(nominals.is_real(t) and nominal.is_data(t) for t in operands):
         return False
-    if all(nominal.is_activation(t) for t in operands):
+    if any(nominal.is_activation(t) for t in operands):
         return True
     shape = nominal.shape(operands[0]) or tuple(operands[0].shape or ())
     return node.op != "MatMul" or not shape or shape[-1] != 1

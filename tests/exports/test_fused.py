@@ -31,14 +31,8 @@ def loaded(net: Net, folder: Path) -> Program:
     return program
 
 
-PENDING = {"whisper_decoder_past"}
-"""Not yet counted exactly: cross attention to keys that are inputs of the model."""
-
-
 @pytest.mark.parametrize("name", MODELS)
-def test_counts(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    if name in PENDING:
-        request.applymarker(pytest.mark.xfail(strict=True))
+def test_counts(name: str, tmp_path: Path) -> None:
     program = loaded(MODELS[name].make(), tmp_path)
     pipeline.run(program, FRONT, {})
     wanted, counts = asdict(MODELS[name].counts), found(program)

@@ -97,6 +97,5 @@ FORMS = {
     ("com.microsoft", "SkipSimplifiedLayerNormalization"): skip_rms_norm,
     ("com.microsoft", "SimplifiedLayerNormalization"): simplified_layer_norm,
     ("", "SimplifiedLayerNormalization"): simplified_layer_norm,
-    ("", "RMSNormalization"): simplified_layer_norm,
     ("com.microsoft", "EmbedLayerNormalization"): embed_layer_norm,
 }
