@@ -180,6 +180,9 @@ def _export(graph: gs.Graph, reference: Callable[[gs.Constant], onnx.TensorProto
             if values.nbytes > INLINE_BYTES:
                 kept.append((tensor, values))
                 tensor._values = LazyValues(reference(tensor))
+            elif isinstance(values, MappedValues):
+                kept.append((tensor, values))
+                tensor._values = LazyValues(onnx.numpy_helper.from_array(values.array, tensor.name))
         model = gs.export_onnx(graph, do_type_check=False)
     finally:
         for tensor, values in kept:

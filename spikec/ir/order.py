@@ -17,7 +17,8 @@ def producer(tensor: gs.Tensor) -> gs.Node | None:
 
 def subgraphs(node: gs.Node) -> list[gs.Graph]:
     """The node's own bodies (If, Loop, Scan), by name of the attribute."""
-    return [node.attrs[key] for key in sorted(node.attrs) if isinstance(node.attrs[key], gs.Graph)]
+    keys = [key for key, value in node.attrs.items() if isinstance(value, gs.Graph)]
+    return [node.attrs[key] for key in sorted(keys)]
 
 
 def subgraph_inputs(node: gs.Node) -> Iterator[gs.Tensor]:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from .census import graph_protos
+from .diagnostics import SpikecError
 from .inputs import Feed
 from .session import Session, anchored, frugal
 
@@ -40,7 +41,10 @@ class Stream:
         self.inputs = {value.name: value for value in graph.input if value.name not in self.tensors}
         self.outputs = [value.name for value in graph.output]
         self.values = {name for node in graph.node for name in node.output if name}
+        self.plans: dict[tuple[str, ...], list[Segment]] = {}
         self.opened: tuple[list[str], Session] | None = None
+        self.refused: SpikecError | None = None
+        """Why no session can be made of it: no input helps."""
 
     def run(self, names: list[str] | None, feed: Feed) -> list[np.ndarray]:
         """The named values, or the model's outputs, in their order."""
@@ -52,7 +56,11 @@ class Stream:
         self, feeds: list[Feed], names: list[str], progress: Callable[[int, int], None] | None = None
     ) -> Iterator[tuple[int, str, np.ndarray]]:
         """(number of the feed, name, value) of the named values, as they are computed."""
-        segments = self.segments(names)
+        if self.refused is not None:
+            raise self.refused
+        if tuple(names) not in self.plans:
+            self.plans[tuple(names)] = self.segments(names)
+        segments = self.plans[tuple(names)]
         live: list[Feed] = [dict(feed) for feed in feeds]
         last = {name: index for index, segment in enumerate(segments) for name in segment.reads}
         wanted = set(names)
@@ -83,14 +91,16 @@ class Stream:
             if any(name in needed for name in node.output):
                 nodes.append((node, reads := _reads(node)))
                 needed.update(reads)
-        result, wanted, asked = [Segment()], set(names), 0
+        result, wanted, size, asked = [Segment()], set(names), 0, 0
         for node, reads in reversed(nodes):
             new = {name: _size(self.tensors[name]) for name in reads if name in self.tensors}
             segment, count = result[-1], sum(name in wanted for name in node.output)
-            size = sum((segment.weights | new).values())
-            if segment.nodes and (size > SEGMENT_BYTES or asked + count > SEGMENT_VALUES):
+            more = sum(size for name, size in new.items() if name not in segment.weights)
+            if segment.nodes and (size + more > SEGMENT_BYTES or asked + count > SEGMENT_VALUES):
                 result.append(segment := Segment())
-                asked = 0
+                size = asked = 0
+                more = sum(new.values())
+            size += more
             segment.nodes.append(node)
             segment.weights |= new
             asked += count
@@ -114,7 +124,11 @@ class Stream:
         part.graph.initializer.extend(self.tensors[name] for name in segment.weights)
         part.graph.input.extend(self.inputs.get(name) or _typed(name, feed[name]) for name in segment.reads)
         part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in segment.gives)
-        session = Session(part, frugal(), where=self.where)
+        try:
+            session = Session(part, frugal(), where=self.where)
+        except SpikecError as error:
+            self.refused = error
+            raise
         self.opened = (segment.gives, session) if whole else None
         return session
 

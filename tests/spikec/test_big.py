@@ -155,6 +155,15 @@ def test_small_models_are_copied_so_that_onnx_loads_them(tmp_path: Path) -> None
     onnx.checker.check_model(tmp_path / "out" / "ann.onnx")
 
 
+@pytest.mark.usefixtures("everything_is_large")
+def test_tensors_too_small_for_a_data_file_are_taken_out_of_one(tmp_path: Path) -> None:
+    path = external(tmp_path / "source")
+    onnx.save(models.llama(), path, save_as_external_data=True, location="model.onnx_data", size_threshold=0)
+    compile_model(path, tmp_path / "out")
+    shutil.rmtree(path.parent)
+    logits(tmp_path / "out"), logits(tmp_path / "out", "ann")
+
+
 # Symlinks of model hubs
 
 
