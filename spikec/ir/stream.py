@@ -95,7 +95,7 @@ class Stream:
         for node, reads in reversed(nodes):
             new = {name: _size(self.tensors[name]) for name in reads if name in self.tensors}
             segment, count = result[-1], sum(name in wanted for name in node.output)
-            more = sum(size for name, size in new.items() if name not in segment.weights)
+            more = sum(new[name] for name in new if name not in segment.weights)
             if segment.nodes and (size + more > SEGMENT_BYTES or asked + count > SEGMENT_VALUES):
                 result.append(segment := Segment())
                 size = asked = 0
