@@ -43,7 +43,7 @@ def _is_mask(values: np.ndarray) -> bool:
 @compiler_pass(after=["check_weights"])
 def check_runs(program: Program, *, original: Path, model: Path, feeds: list[Feed]) -> None:
     """Runs the original, and the graph as normalised (`model`), which must give the same."""
-    theirs, ours = Stream(original, str(program.source)), Stream(model, str(program.source))
+    theirs, ours = (Stream(path, str(program.source)) for path in (original, model))
     feed = feeds[0]
     twice = doubled(program.settings["inputs"], feed)
     try:

@@ -19,6 +19,10 @@ SEGMENT_BYTES = 1 << 30
 """Weights of one stretch: pages of a mapped file count as memory of whoever reads them, until it closes."""
 SEGMENT_VALUES = 64
 """Values fetched from one stretch: each is there for one input at a time."""
+SEGMENT_NODES = 1500
+"""ONNX Runtime takes a second to load so many, and over a minute for ten thousand."""
+KEPT_BYTES = 1 << 28
+"""Weights of a model whose sessions stay open from one run to the next."""
 
 
 @dataclass
@@ -29,10 +33,11 @@ class Segment:
     weights: dict[str, int] = field(default_factory=dict)
     reads: list[str] = field(default_factory=list)
     gives: list[str] = field(default_factory=list)
+    session: Session | None = None
 
 
 class Stream:
-    """A model file ready to be run in segments. Small models are one segment, kept open between runs."""
+    """A model file ready to be run in segments; those of a small model stay open between runs."""
 
     def __init__(self, path: Path, where: str = "") -> None:
         self.model, self.where = anchored(path), where or str(path)
@@ -42,7 +47,6 @@ class Stream:
         self.outputs = [value.name for value in graph.output]
         self.values = {name for node in graph.node for name in node.output if name}
         self.plans: dict[tuple[str, ...], list[Segment]] = {}
-        self.opened: tuple[list[str], Session] | None = None
         self.refused: SpikecError | None = None
         """Why no session can be made of it: no input helps."""
 
@@ -64,12 +68,14 @@ class Stream:
         live: list[Feed] = [dict(feed) for feed in feeds]
         last = {name: index for index, segment in enumerate(segments) for name in segment.reads}
         wanted = set(names)
+        kept = len(segments) == 1 or sum(sum(s.weights.values()) for s in segments) <= KEPT_BYTES
         for index, feed in enumerate(live):
             yield from ((index, name, feed[name]) for name in names if name in feed and name in self.inputs)
         for number, segment in enumerate(segments):
             if not segment.nodes:
                 continue
-            session = self._session(segment, live[0], whole=len(segments) == 1)
+            session = segment.session or self._session(segment, live[0])
+            segment.session = session if kept else None
             for index, values in enumerate(live):
                 feed = {name: values[name] for name in segment.reads}
                 for name, value in zip(segment.gives, session.run(segment.gives, feed), strict=True):
@@ -96,7 +102,8 @@ class Stream:
             new = {name: _size(self.tensors[name]) for name in reads if name in self.tensors}
             segment, count = result[-1], sum(name in wanted for name in node.output)
             more = sum(new[name] for name in new if name not in segment.weights)
-            if segment.nodes and (size + more > SEGMENT_BYTES or asked + count > SEGMENT_VALUES):
+            full = size + more > SEGMENT_BYTES or asked + count > SEGMENT_VALUES
+            if segment.nodes and (full or len(segment.nodes) >= SEGMENT_NODES):
                 result.append(segment := Segment())
                 size = asked = 0
                 more = sum(new.values())
@@ -113,9 +120,7 @@ class Stream:
             later.update(segment.reads)
         return result
 
-    def _session(self, segment: Segment, feed: Feed, whole: bool) -> Session:
-        if self.opened is not None and self.opened[0] == segment.gives:
-            return self.opened[1]
+    def _session(self, segment: Segment, feed: Feed) -> Session:
         part = onnx.ModelProto(ir_version=self.model.ir_version)
         part.opset_import.extend(self.model.opset_import)
         part.functions.extend(self.model.functions)
@@ -125,12 +130,10 @@ class Stream:
         part.graph.input.extend(self.inputs.get(name) or _typed(name, feed[name]) for name in segment.reads)
         part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in segment.gives)
         try:
-            session = Session(part, frugal(), where=self.where)
+            return Session(part, frugal(), where=self.where)
         except SpikecError as error:
             self.refused = error
             raise
-        self.opened = (segment.gives, session) if whole else None
-        return session
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:
