@@ -1,4 +1,4 @@
-"""Time to recognise: reading the file, normalising, and finding everything, over the whole recognition matrix.
+"""Time to recognise: reading the file, normalising, and finding everything, over the whole matrix.
 
     python bench/recognise.py [MODEL.onnx ...]
 
