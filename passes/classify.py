@@ -90,7 +90,7 @@ def _verdict(node: gs.Node, finding: Finding | None, nominal: Nominal, method: M
         return "host", "turns activations into integers or truth values, which is not linear"
     if node.op in SHAPING:
         return "linear", "moves values without changing them"
-    if node.op in ("Add", "Sub", "Neg", "Sum"):
+    if node.op in ("Add", "Sub", "Neg", "Sum", "ReduceSum"):
         return "linear", "addition"
     if _scales(node, nominal):
         return "linear", "scaling by values that no activation is in"

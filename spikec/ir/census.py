@@ -57,13 +57,18 @@ def take(model: onnx.ModelProto) -> Census:
         for tensor in graph.initializer:
             _weigh(census, tensor)
         for node in graph.node:
-            domain = _plain(node.domain)
-            census.ops[f"{domain}:{node.op_type}" if domain else node.op_type] += 1
+            census.ops[operator(node)] += 1
             census.styles.update(_styles(node))
             for attribute in node.attribute if node.op_type == "Constant" else ():
                 if attribute.HasField("t"):
                     _weigh(census, attribute.t)
     return census
+
+
+def operator(node: onnx.NodeProto) -> str:
+    """`domain:operator`, the default domain unnamed."""
+    domain = _plain(node.domain)
+    return f"{domain}:{node.op_type}" if domain else str(node.op_type)
 
 
 def _plain(domain: str) -> str:

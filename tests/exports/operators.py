@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import onnx
 from exports import matrix
 
-from spikec.ir.diagnostics import SpikecError
 from spikec.ir.program import Decision
-from spikec.overview import recognise
 from spikec.passes.classify import NO_ACTIVATION, SELECTS
 from spikec.passes.methods import METHODS
-from spikec.report import found
+from spikec.passes.normalise import fused
+from spikec.passes.normalise.quantised import real
 
 MAKERS = {
     "dynamo": "torch dynamo", "legacy": "TorchScript", "optimum": "optimum", "ort": "ORT optimizer",
-    "session": "ORT session", "slim": "onnxslim",
+    "session": "ORT session", "slim": "onnxslim", "onnxscript": "onnxscript",
 }  # fmt: skip
 """Columns of the second table, by the words in a model's name; later ones are applied to an export."""
 KEPT = {reason for method in METHODS.values() for reason in method.kept.values()}
@@ -73,33 +70,20 @@ def maker(name: str) -> str:
 
 def look(name: str, rows: dict[str, Row]) -> bool:
     """Adds the operators of one model; whether everything in it was counted exactly."""
-    model = matrix.load(name)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        onnx.save(model, path)
-        try:
-            program = recognise(path)
-        except SpikecError:
-            return False
-    for op, count in program.census.ops.items():
+    seen = matrix.seen(name)
+    for op, count in seen.ops.items():
         rows[op].models.add(name)
         rows[op].nodes += count
-    names = {node.name: _key(node) for node in model.graph.node}
-    for decision in program.decisions.values():
+    for decision in seen.decisions:
         origin = decision.origin or decision.node
-        op = names.get(origin) or _unnamed(origin, program.census.ops)
-        if op in program.census.ops:
+        op = seen.names.get(origin) or _unnamed(origin, seen.ops)
+        if op in seen.ops:
             apart = decision.origin and op.rpartition(":")[2] != decision.op
             rows[op].uses[("apart: " if apart else "") + use(decision)] += 1
-    counts = found(program)
-    return {kind: counts[kind] for kind in matrix.expected(name)} == matrix.expected(name)
+    return matrix.recognised(name) == matrix.expected(name)
 
 
-def _key(node: onnx.NodeProto) -> str:
-    return f"{node.domain}:{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-
-
-def _unnamed(name: str, ops: Counter[str]) -> str:
+def _unnamed(name: str, ops: dict[str, int]) -> str:
     """The operator in the name that a nameless node was given."""
     op = name.partition("#")[0]
     return next((key for key in ops if key.rpartition(":")[2] == op), "")
@@ -126,7 +110,7 @@ def as_markdown(result: Survey, count: int) -> str:
     for op in sorted(result.rows, key=lambda key: (":" in key, key.lower())):
         row = result.rows[op]
         lines.append(f"| `{op}` | {len(row.models)} | {row.nodes} | {told(row.uses)} |")
-    lines += ["", *taken_apart(result)]
+    lines += ["", *known()]
     lines += ["## Models", "", "Models of which every count is exact, of all there are.", ""]
     makers = [m for m in MAKERS.values() if any(m == column for _, column in result.total)]
     lines += [f"| architecture | {' | '.join(makers)} | all |", "|---" * (len(makers) + 2) + "|"]
@@ -152,29 +136,29 @@ def told(uses: Counter[str]) -> str:
     parts = Counter({key[7:]: n for key, n in uses.items() if key.startswith("apart: ")})
     texts = [_listed(whole)] if whole else []
     texts += [f"taken apart: {_listed(parts)}"] if parts else []
-    return "; ".join(texts) or "taken apart"
+    return ". ".join(texts) or "taken apart"
 
 
 def _listed(uses: Counter[str]) -> str:
     common = sorted(uses, key=lambda key: (-uses[key], key))
     spiking = [key[len("spiking as ") :] for key in common if key.startswith("spiking as ")]
     others = [key for key in common if not key.startswith("spiking as ")]
-    return ", ".join(([f"spiking as {', '.join(spiking)}"] if spiking else []) + others)
+    return "; ".join(([f"spiking as {', '.join(spiking)}"] if spiking else []) + others)
 
 
-def taken_apart(result: Survey) -> list[str]:
-    """Operators that normalisation knows, whether or not a model of the matrix has them."""
-    try:
-        from spikec.passes.normalise.fused import FORMS
-    except ImportError:
-        return []
-    names = sorted(f"{domain}:{op}" if domain else op for domain, op in FORMS)
+def known() -> list[str]:
+    """Operators that normalisation has a form for, whether or not a model of the matrix has them."""
     return [
-        "Fused operators that are taken apart where they occur, each tested on its own against ONNX Runtime: "
-        + ", ".join(f"`{name}`" for name in names)
-        + ".",
+        "Fused operators that are taken apart, each tested on its own: " + _names(fused.FORMS),
+        "",
+        "Quantised operators that become the real numbers they stand for: " + _names(real.FORMS),
         "",
     ]
+
+
+def _names(forms: Iterable[tuple[str, str]]) -> str:
+    names = sorted(f"{domain}:{op}" if domain else op for domain, op in forms)
+    return ", ".join(f"`{name}`" for name in names) + "."
 
 
 def document() -> str:
