@@ -13,7 +13,8 @@ from spikec.ir.program import Decision
 from spikec.passes.classify import NO_ACTIVATION, SELECTS
 from spikec.passes.methods import METHODS
 from spikec.passes.normalise import fused
-from spikec.passes.normalise.quantised import real
+from spikec.passes.normalise.fused.whole import WHOLE
+from spikec.passes.normalise.quantised import linear, real
 
 MAKERS = {
     "dynamo": "torch dynamo", "legacy": "TorchScript", "optimum": "optimum", "ort": "ORT optimizer",
@@ -147,11 +148,16 @@ def _listed(uses: Counter[str]) -> str:
 
 
 def known() -> list[str]:
-    """Operators that normalisation has a form for, whether or not a model of the matrix has them."""
+    """Operators that normalisation knows, whether or not a model of the matrix has them."""
+    kept = {key for key, form in real.FORMS.items() if form is linear.unknown}
     return [
         "Fused operators that are taken apart, each tested on its own: " + _names(fused.FORMS),
         "",
-        "Quantised operators that become the real numbers they stand for: " + _names(real.FORMS),
+        "Quantised operators that become the real numbers they stand for: "
+        + _names(real.FORMS.keys() - kept),
+        "",
+        "Operators of ONNX Runtime that are known, kept whole, and told with a reason: "
+        + _names(kept | WHOLE.keys()),
         "",
     ]
 
