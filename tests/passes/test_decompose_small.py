@@ -236,7 +236,8 @@ def text_model(text: str) -> onnx.ModelProto:
 
 
 X = (
-    "(float[b, s, 32] x, float[32] gain, float[32, 96] w, float[96] bias, int32[n] mask) "
+    "(float[b, s, 32] x, float[32] gain, float[32, 96] w, float[96] bias, int32[n] mask, "
+    "int64[k] sizes, int64[b, s] places) "
     "=> (float[b, s, 32] y)"
 )
 KEPT = {
@@ -253,6 +254,14 @@ KEPT = {
     "a packed batch": (
         "SPK402",
         "y = com.microsoft.RotaryEmbedding <is_packed_batching = 1> (x, mask, w, w)",
+    ),
+    "a mask of unknown rank": (
+        "SPK404",
+        "m = Reshape (mask, sizes) y = com.microsoft.Attention <num_heads = 4> (x, w, bias, m)",
+    ),
+    "a size of unknown heads": (
+        "SPK404",
+        "z = Reshape (x, sizes) y = com.microsoft.RotaryEmbedding (z, places, w, w)",
     ),
     "another axis": ("SPK402", "y = SimplifiedLayerNormalization <axis = 1> (x, gain)"),
 }

@@ -68,7 +68,7 @@ def _open(tensor: gs.Tensor) -> bool:
     return bool(tensor.name) and (
         tensor.dtype is None
         or tensor.shape is None
-        or any(not isinstance(size, (int, np.integer)) for size in tensor.shape)
+        or any(size is None for size in tensor.shape)
     )
 
 

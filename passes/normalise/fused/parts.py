@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 from spikec.ir import graph as graphs
 from spikec.ir.program import Program
 
+from ..rewiring import detach, redirect
 from .infer import infer
 
 Results = Sequence[gs.Tensor | None]
@@ -149,8 +150,7 @@ class Parts:
             for index, (output, result) in enumerate(zip(self.node.outputs, results))
             if self.wanted(index)
         ]
-        self.node.inputs.clear()
-        self.node.outputs.clear()
+        detach(self.node)
         ours = {id(made) for made in self.nodes}
         placed: set[int] = set()
         for index, output, result in wanted:
@@ -161,22 +161,19 @@ class Parts:
                 maker = self.nodes[-1]
             output.dtype = output.dtype if output.dtype is not None else result.dtype
             output.shape = merged(output.shape, result.shape)
-            users = list(result.outputs)
-            maker.outputs[next(i for i, o in enumerate(maker.outputs) if o is result)] = output
+            redirect(result, output)
+            list.__setitem__(maker.outputs, [o is result for o in maker.outputs].index(True), output)
+            list.append(output.inputs, maker)
+            list.clear(result.inputs)
             placed.add(id(output))
             self.around.replaced.append(result)
-            for user in users:
-                for place, tensor in enumerate(user.inputs):
-                    if tensor is result:
-                        user.inputs[place] = output
-            for key, value in self.shared.items():
-                if value is result:
+            for key in self._remembered:
+                if self.shared[key] is result:
                     self.shared[key] = output
 
     def undo(self) -> None:
         for node in self.nodes:
-            node.inputs.clear()
-            node.outputs.clear()
+            detach(node)
             self.program.origin.pop(node.name, None)
         for key in self._remembered:
             del self.shared[key]
