@@ -18,7 +18,7 @@ from spikec.ir.program import Finding, Program
 
 from .attention_facts import measure
 
-THROUGH = numeric.ELEMENTWISE.keys() | numeric.MOVES.keys() | {"Trilu"}
+THROUGH = numeric.ELEMENTWISE.keys() | numeric.MOVES.keys() | {"Trilu", "ReduceMax"}
 """What may stand between a softmax and the products before and after it."""
 LARGEST = 96
 """Nodes between a softmax and its products."""

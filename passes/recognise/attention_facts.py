@@ -20,7 +20,7 @@ from spikec.ir.program import Finding
 MASKED = -1e3
 """A score at or below is masked: exporters write -1e4, -65504, -3.4e38 or -Inf."""
 TOLERANCE = 1e-4
-LARGE = 1e3
+LARGE = 1e6
 LARGEST = 1 << 22
 
 
@@ -74,37 +74,56 @@ def _probe(nominal: Nominal, attention: Finding, values: np.ndarray, stale: int 
 
 def _curve(nominal: Nominal, attention: Finding) -> tuple[float | None, float | None, np.ndarray] | None:
     """(scale, cap, what the softmax sees of a product of zeros); scale None when it is neither a scale nor
-    a cap."""
+    a cap. A shift of whole rows does not count: the softmax takes it away."""
     shape = nominal.shape(attention.facts["scores"].result)
     if shape is None or math.prod(shape) > LARGEST:
         return None
-    still = _probe(nominal, attention, np.zeros(shape, np.float32))
-    if still is None:
+    seen = _probe(nominal, attention, np.zeros(shape, np.float32))
+    if seen is None:
         return None
-    still = still.astype(np.float64)
-    open_ = np.isfinite(still) & (still > MASKED)
-    if not open_.any():
+    pattern = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    still = _like(seen, pattern)
+    large = _like(_probe(nominal, attention, np.float32(LARGE) * pattern), pattern)
+    if still is None or large is None:
+        return None, None, seen.astype(np.float64)
+    visible = np.isfinite(still) & (still > still.max() + MASKED)
+    for centred in (False, True):
+        x = _apart(pattern.astype(np.float64), visible, centred)
+        far = _apart(large - still, visible, centred)
+        if x.size == 0 or not np.isfinite(far).all():
+            continue
+        scale = float((x * far).sum() / (x * x).sum() / LARGE)
+        if np.abs(far - scale * LARGE * x).max() <= TOLERANCE * LARGE * max(abs(scale), 1e-6):
+            return scale, None, still
+    small = _like(_probe(nominal, attention, pattern), pattern)
+    if small is None or not visible.any():
         return None, None, still
-    rng = np.random.default_rng(0)
-    pattern = rng.uniform(-1, 1, shape).astype(np.float32)
-    small, large = (_probe(nominal, attention, (size * pattern).astype(np.float32)) for size in (1, LARGE))
-    if small is None or large is None or small.size != pattern.size:
-        return None, None, still
-    x = pattern.reshape(small.shape)[open_].astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        near, far = (small - still)[open_], (large - still)[open_]
-    if x.size == 0 or not (np.isfinite(near).all() and np.isfinite(far).all()):
-        return None, None, still
-    scale = float((x * far).sum() / (x * x).sum() / LARGE)
-    if np.abs(far - scale * LARGE * x).max() <= TOLERANCE * LARGE * max(abs(scale), 1e-6):
-        return scale, None, still
-    cap = float(np.abs(far).max())
+    x, near = _apart(pattern, visible), _apart(small - still, visible)
+    cap = float(np.abs(_apart(large - still, visible)).max())
     slope = float((x * near).sum() / (x * x).sum())
-    for _ in range(8):  # the slope at zero from the saturating curve itself
+    for _ in range(8 if slope > 0 else 0):  # the slope at zero from the saturating curve itself
         slope *= float((x * near).sum() / max((x * cap * np.tanh(slope * x / cap)).sum(), 1e-30))
-    if np.abs(far - cap * np.tanh(slope * LARGE * x / cap)).max() <= 1e-3 * cap:
+    if np.abs(near - cap * np.tanh(slope * x / cap)).max() <= TOLERANCE * np.abs(near).max():
         return slope, cap, still
     return None, None, still
+
+
+def _like(value: np.ndarray | None, pattern: np.ndarray) -> np.ndarray | None:
+    """What the softmax sees, without the columns of attention sinks that stand beside the keys."""
+    if value is not None and value.ndim == pattern.ndim and value.shape[:-1] == pattern.shape[:-1]:
+        value = value[..., : pattern.shape[-1]]
+    if value is None or value.size != pattern.size:
+        return None
+    return value.astype(np.float64).reshape(pattern.shape)
+
+
+def _apart(values: np.ndarray, visible: np.ndarray, centred: bool = False) -> np.ndarray:
+    """The visible values; `centred` takes each row's mean away."""
+    if centred:
+        rows = np.where(visible, values, 0.0)
+        values = values - rows.sum(-1, keepdims=True) / np.maximum(visible.sum(-1, keepdims=True), 1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(values[visible])
 
 
 def _mask(
@@ -112,11 +131,8 @@ def _mask(
 ) -> tuple[set[str], str]:
     """Kinds of mask, and whether a one in the attention mask keeps or hides a token."""
     kinds: set[str] = set()
-    hidden = np.asarray(~(still > MASKED))
-    shape = nominal.shape(attention.facts["scores"].result) or still.shape
-    if math.prod(shape) != still.size:  # else the softmax may see them flattened, as before opset 13
-        shape = still.shape
-    rows, columns = shape[-2:] if len(shape) > 1 else (1, shape[-1])
+    hidden = np.asarray(~(still > still.max(-1, keepdims=True) + MASKED))
+    rows, columns = still.shape[-2:] if still.ndim > 1 else (1, still.shape[-1])
     flat = hidden.reshape(-1, rows, columns)
     common = np.asarray(flat[0] if (flat == flat[:1]).all() else flat.all(0))
     kinds |= _pattern(common)
@@ -169,26 +185,27 @@ def _reads_mask(nominal: Nominal, tensor: gs.Tensor) -> bool:
 
 
 def _polarity(nominal: Nominal, attention: Finding, still: np.ndarray) -> str:
-    """Hides the last quarter of the tokens by zeros in every mask input, and looks which keys went."""
+    """Puts zeros into every mask input in the third quarter of the tokens, and looks which keys the last
+    quarter's queries do not see any more."""
     known: dict[int, np.ndarray] = {}
     for tensor in nominal.inputs:
         if nominal.origin(tensor) & PADDING and len(nominal.shape(tensor) or ()) == 2:
             values = np.array(nominal.arrays[id(tensor)])
-            values[:, -max(1, values.shape[1] // 4) :] = 0
+            values[:, values.shape[1] // 2 : -max(1, values.shape[1] // 4)] = 0
             known[id(tensor)] = values
-    if not known:
-        return ""
     shape = nominal.shape(attention.facts["scores"].result) or ()
-    padded = _probe(nominal, attention, np.zeros(shape, np.float32), PADDING, known)
-    if padded is None or padded.shape != still.shape:
+    padded = _probe(nominal, attention, np.zeros(shape, np.float32), PADDING, known) if known else None
+    padded = _like(padded, np.zeros(shape, np.float32))
+    if padded is None or padded.shape != still.shape or still.ndim < 2:
         return ""
-    hidden, before = np.asarray(~(padded > MASKED)), np.asarray(~(still > MASKED))
-    columns = hidden.shape[-1]
-    gone = np.asarray(hidden & ~before).reshape(-1, columns).any(0)
-    back = np.asarray(~hidden & before).reshape(-1, columns).any(0)
-    if gone[-max(1, columns // 4) :].any() and not gone[: columns // 2].any():
+    rows, columns = still.shape[-2:]
+    late = [x[..., -min(rows, max(1, columns // 4)) :, :].reshape(-1, columns) for x in (padded, still)]
+    hidden, before = (np.asarray(~(x > x.max(-1, keepdims=True) + MASKED)) for x in late)
+    gone, back = (hidden & ~before).any(0), (~hidden & before).any(0)
+    middle = slice(columns // 2, -max(1, columns // 4))
+    if gone[middle].any() and gone.sum() == gone[middle].sum():
         return "one keeps"
-    return "one hides" if back.any() else ""
+    return "one hides" if back.any() or (gone.any() and not gone[middle].any()) else ""
 
 
 def _before(nominal: Nominal, attention: Finding) -> float:

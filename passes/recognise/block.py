@@ -33,6 +33,8 @@ class Join:
     attends: bool = False
     weighs: bool = False
     chain: int = -1
+    earlier: Join | None = None
+    """The addition that forks from the same value and is added to here."""
 
 
 @compiler_pass(after=["recognise_attention", "recognise_rope", "recognise_norms", "recognise_activations"])
@@ -82,7 +84,7 @@ def _join(nominal: Nominal, joins: dict[int, Join], node: gs.Node) -> Join | Non
     for first, second in (tuple(node.inputs), tuple(node.inputs)[::-1]):
         earlier = joins.get(id(graphs.producer(first)))
         if earlier is not None and (inside := _branch(nominal, earlier.fork, second)) is not None:
-            return Join(node, earlier.fork, inside)
+            return Join(node, earlier.fork, inside, earlier=earlier)
     return None
 
 
@@ -117,6 +119,8 @@ def chain_up(nominal: Nominal, joins: list[Join]) -> None:
     for index, join in enumerate(joins):
         join.chain = index
     for join in joins:
+        if join.earlier is not None:
+            _merge(joins, join.earlier.chain, join.chain)
         stack: list[gs.Tensor] = [join.fork]
         seen: set[int] = set()
         while stack and len(seen) < STREAM:
@@ -175,7 +179,9 @@ def _number(joins: list[Join]) -> dict[int, int]:
     order: dict[int, list[Join]] = {}
     for join in joins:
         order.setdefault(join.chain, []).append(join)
-    for chain, members in order.items():
+    last = {id(join): index for index, join in enumerate(joins)}
+    # an encoder ends before the decoder that reads it does, wherever the file puts their beginnings
+    for chain, members in sorted(order.items(), key=lambda item: last[id(item[1][-1])]):
         full = attended = True
         for join in members:
             starts = join.attends and (full or (attended and chain not in mlps))

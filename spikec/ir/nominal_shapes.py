@@ -91,7 +91,7 @@ def _moved(
         elif index in data:
             operands.append(np.broadcast_to(np.int8(0), shape))
         elif value is not None:
-            operands.append(value if index not in INDEXED.get(node.op, ()) else np.zeros_like(value))
+            operands.append(value)
         elif index in INDEXED.get(node.op, ()):
             operands.append(np.broadcast_to(np.int64(0), shape))
         else:

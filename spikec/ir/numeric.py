@@ -28,7 +28,7 @@ def attribute(node: gs.Node, name: str, index: int, inputs: Sequence[Array | Non
 def dtype_of(to: Any) -> np.dtype:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(to) if isinstance(to, int) else np.dtype(to)
     short = dtype.kind == "V" or dtype == np.float16
-    return np.dtype(np.float32) if short else dtype
+    return np.dtype(np.float32) if short else np.dtype(np.float64) if dtype.kind == "c" else dtype
 
 
 def _cast(node: gs.Node, x: Array) -> Array:

@@ -1,0 +1,140 @@
+"""Einsum, Gemm and weights on the left are spelled as MatMul, and compute what they did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from spikec.ir import graph as graphs
+from spikec.ir import pipeline
+from spikec.ir.program import Program
+from spikec.ir.storage import DataFile
+from spikec.passes.normalise import NORMALISE
+
+RNG = np.random.default_rng(0)
+
+
+def outputs(path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, feeds)
+
+
+def spelled(
+    tmp_path: Path, node: str, shapes: dict[str, tuple[int, ...]], constant: set[str], output: str
+) -> tuple[Program, list[str]]:
+    """The normalised program of one node, checked to give the same numbers; and its operators."""
+    values = {name: RNG.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    inputs = ", ".join(
+        f"float[{', '.join(map(str, shapes[n]))}] {n}" for n in shapes if n not in constant
+    )
+    text = f"({inputs}) => (float[{output}] y) {{ y = {node} }}"
+    model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 18]> g {text}')
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(values[n], n) for n in sorted(constant))
+    onnx.checker.check_model(model)
+    onnx.save(model, tmp_path / "model.onnx")
+    program = Program.load(tmp_path / "model.onnx")
+    pipeline.run(program, NORMALISE, {})
+    data = DataFile(tmp_path / "weights.bin")
+    graphs.save(program.graph, tmp_path / "spelled.onnx", data)
+    data.close()
+    feeds = {n: v for n, v in values.items() if n not in constant}
+    for before, after in zip(
+        outputs(tmp_path / "model.onnx", feeds), outputs(tmp_path / "spelled.onnx", feeds), strict=True
+    ):
+        assert before.shape == after.shape
+        np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
+    return program, [n.op for n in program.graph.nodes]
+
+
+@pytest.mark.parametrize(
+    ("equation", "a", "b", "out"),
+    [
+        ("bqhd,bkhd->bhqk", (2, 3, 4, 5), (2, 6, 4, 5), "2, 4, 3, 6"),
+        ("bhqk,bkhd->bqhd", (2, 4, 3, 6), (2, 6, 4, 5), "2, 3, 4, 5"),
+        ("bqhgd,bkhd->bhgqk", (2, 3, 4, 2, 5), (2, 6, 4, 5), "2, 4, 2, 3, 6"),
+        ("id,jd->ij", (3, 5), (4, 5), "3, 4"),
+        ("id,jd->ji", (3, 5), (4, 5), "4, 3"),
+        ("...qd,...kd->...qk", (2, 4, 3, 5), (2, 4, 6, 5), "2, 4, 3, 6"),
+        ("...d,...d->...", (2, 3, 5), (2, 3, 5), "2, 3"),
+        ("bd,bd->b", (3, 5), (3, 5), "3"),
+        ("bqd,kd", (2, 3, 5), (6, 5), "2, 6, 3"),
+    ],
+)
+def test_einsum_of_two_activations(
+    tmp_path: Path, equation: str, a: tuple[int, ...], b: tuple[int, ...], out: str
+) -> None:
+    node = f'Einsum <equation = "{equation}"> (a, b)'
+    _, ops = spelled(tmp_path, node, {"a": a, "b": b}, set(), out)
+    assert ops.count("MatMul") == 1 and "Einsum" not in ops
+
+
+@pytest.mark.parametrize(
+    ("equation", "x", "w", "out", "matrix"),
+    [
+        ("bsd,dhk->bshk", (2, 3, 4), (4, 5, 6), "2, 3, 5, 6", (4, 30)),
+        ("bshk,hkd->bsd", (2, 3, 5, 6), (5, 6, 4), "2, 3, 4", (30, 4)),
+        ("bsd,dhk->bhsk", (2, 3, 4), (4, 5, 6), "2, 5, 3, 6", (4, 30)),
+        ("bsd,ed->bse", (2, 3, 4), (7, 4), "2, 3, 7", (4, 7)),
+        ("dbs,de->bse", (4, 2, 3), (4, 7), "2, 3, 7", (4, 7)),
+        ("...d,de->...e", (2, 3, 4), (4, 7), "2, 3, 7", (4, 7)),
+        ("bsd,d->bs", (2, 3, 4), (4,), "2, 3", (4, 1)),
+    ],
+)
+@pytest.mark.parametrize("first", [False, True], ids=["weights second", "weights first"])
+def test_einsum_with_weights(
+    tmp_path: Path, equation: str, x: tuple[int, ...], w: tuple[int, ...], out: str,
+    matrix: tuple[int, int], first: bool,
+) -> None:  # fmt: skip
+    operands = "x, w"
+    if first:
+        left, right = equation.partition("->")[0].split(",")
+        equation, operands = f"{right},{left}->{equation.partition('->')[2]}", "w, x"
+    node = f'Einsum <equation = "{equation}"> ({operands})'
+    program, ops = spelled(tmp_path, node, {"x": x, "w": w}, {"w"}, out)
+    (product,) = (n for n in program.graph.nodes if n.op == "MatMul")
+    assert tuple(product.inputs[1].shape) == matrix and "Einsum" not in ops
+
+
+def test_einsum_of_experts_is_a_product_with_a_stack(tmp_path: Path) -> None:
+    node = 'Einsum <equation = "etd,edf->etf"> (x, w)'
+    program, _ = spelled(tmp_path, node, {"x": (4, 3, 5), "w": (4, 5, 6)}, {"w"}, "4, 3, 6")
+    (product,) = (n for n in program.graph.nodes if n.op == "MatMul")
+    assert tuple(product.inputs[1].shape) == (4, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes", "out"),
+    [
+        ("ij,jk,kl->il", {"a": (2, 3), "b": (3, 4), "c": (4, 5)}, "2, 5"),
+        ("ii->i", {"a": (3, 3)}, "3"),
+        ("ij,kl->ijkl", {"a": (2, 3), "b": (4, 5)}, "2, 3, 4, 5"),
+        ("ij,ik->k", {"a": (2, 3), "b": (2, 4)}, "4"),
+    ],
+    ids=["three operands", "diagonal", "outer", "summed on one side"],
+)
+def test_einsum_that_is_no_matrix_product_stays(
+    tmp_path: Path, equation: str, shapes: dict[str, tuple[int, ...]], out: str
+) -> None:
+    node = f'Einsum <equation = "{equation}"> ({", ".join(shapes)})'
+    _, ops = spelled(tmp_path, node, shapes, set(), out)
+    assert ops == ["Einsum"]
+
+
+@pytest.mark.parametrize("constant", [set(), {"b"}, {"c"}, {"b", "c"}], ids=str)
+@pytest.mark.parametrize("attributes", ["alpha = 0.5", "beta = 2.0", "transA = 1", "transB = 1, beta = 0.0"])
+def test_gemm(tmp_path: Path, attributes: str, constant: set[str]) -> None:
+    a, b = (5, 3) if "transA" in attributes else (3, 5), (4, 5) if "transB" in attributes else (5, 4)
+    node = f"Gemm <{attributes}> (a, b, c)"
+    _, ops = spelled(tmp_path, node, {"a": a, "b": b, "c": (4,)}, constant, "3, 4")
+    assert ops.count("MatMul") == 1 and "Gemm" not in ops
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (2, 5, 6), (2, 3, 5, 6)])
+def test_weights_on_the_left(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    out = ", ".join(map(str, (*shape[:-2], 4, 6)))
+    program, ops = spelled(tmp_path, "MatMul (w, x)", {"w": (4, 5), "x": shape}, {"w"}, out)
+    assert ops == ["Transpose", "MatMul", "Transpose"]
+    assert tuple(program.graph.nodes[1].inputs[1].shape) == (5, 4)
