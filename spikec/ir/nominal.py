@@ -177,7 +177,7 @@ def _step(nominal: Nominal, node: gs.Node) -> None:
     elif node.op in PRODUCTS and weight_index(nominal, node) is not None:
         bits |= WEIGHTED
     shapes = [nominal.shape(tensor) for tensor in node.inputs]
-    values: list[np.ndarray | None] | None = None
+    values: list[np.ndarray] | None = None
     if not bits & ACTIVATION and node.op in numeric.OPERATORS:
         values = _values(nominal, node, shapes)
     for tensor in node.outputs:
@@ -199,9 +199,8 @@ def _step(nominal: Nominal, node: gs.Node) -> None:
                 nominal.shapes[id(tensor)] = tuple(tensor.shape)
         return
     for tensor, value in zip(node.outputs, values, strict=False):
-        if value is not None:
-            nominal.arrays[id(tensor)] = value
-            nominal.shapes[id(tensor)] = value.shape
+        nominal.arrays[id(tensor)] = value
+        nominal.shapes[id(tensor)] = value.shape
 
 
 def _small(tensor: gs.Tensor) -> bool:
@@ -209,7 +208,7 @@ def _small(tensor: gs.Tensor) -> bool:
     return not isinstance(tensor, gs.Constant) or math.prod(tensor.shape) <= 1 << 16
 
 
-def _values(nominal: Nominal, node: gs.Node, shapes: list[Shape | None]) -> list[np.ndarray | None] | None:
+def _values(nominal: Nominal, node: gs.Node, shapes: list[Shape | None]) -> list[np.ndarray] | None:
     """The outputs' numbers where every operand is known and the work is small."""
     if node.op == "Shape":
         return None if shapes[0] is None else numeric.apply(node, [np.broadcast_to(np.int8(0), shapes[0])])
@@ -228,7 +227,7 @@ def _values(nominal: Nominal, node: gs.Node, shapes: list[Shape | None]) -> list
     if outputs is None:
         nominal.conflicts.append(node)
         return None
-    return list[np.ndarray | None](outputs)
+    return outputs
 
 
 def is_table(nominal: Nominal, tensor: gs.Tensor) -> bool:

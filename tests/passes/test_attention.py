@@ -95,6 +95,7 @@ def test_soft_cap(recognise: Recognise) -> None:
 
 KEEPS = "wide = Unsqueeze (attention_mask, outer) b = Cast <to = 9> (wide) bias = Where (b, none, lowest)"
 HIDES = "wide = Unsqueeze (attention_mask, outer) b = Cast <to = 9> (wide) bias = Where (b, lowest, none)"
+ADDED = f"{RAW} z = Mul (raw, scale) s = Add (z, bias)"
 PADDED = ", int64[batch, length] attention_mask"
 
 
@@ -106,16 +107,18 @@ PADDED = ", int64[batch, length] attention_mask"
         (f"{CAUSAL} {RAW} z = Mul (raw, scale) s = Where (seen, z, lowest)", "", {"causal", "bool"}, ""),
         (f"{CAUSAL} {RAW} z = Where (seen, raw, lowest) s = Mul (z, scale)", "", {"causal", "bool"}, ""),
         (
-            f"""{POSITIONS} gap = Sub (row, column) past = GreaterOrEqual (gap, zero) near = Less (gap, window)
+            f"""{POSITIONS} gap = Sub (row, column) past = GreaterOrEqual (gap, zero)
+            near = Less (gap, window)
             seen = And (past, near) {RAW} z = Mul (raw, scale) s = Where (seen, z, lowest)""",
             "",
             {"causal", "sliding", "bool"},
             "",
         ),
-        (f"{KEEPS} {RAW} z = Mul (raw, scale) s = Add (z, bias)", PADDED, {"padding", "additive"}, "one keeps"),
-        (f"{HIDES} {RAW} z = Mul (raw, scale) s = Add (z, bias)", PADDED, {"padding", "additive"}, "one hides"),
+        (f"{KEEPS} {ADDED}", PADDED, {"padding", "additive"}, "one keeps"),
+        (f"{HIDES} {ADDED}", PADDED, {"padding", "additive"}, "one hides"),
         (
-            f"""{CAUSAL} wide = Unsqueeze (attention_mask, outer) b = Cast <to = 9> (wide) both = And (seen, b)
+            f"""{CAUSAL} wide = Unsqueeze (attention_mask, outer) b = Cast <to = 9> (wide)
+            both = And (seen, b)
             {RAW} z = Mul (raw, scale) s = Where (both, z, lowest)""",
             PADDED,
             {"causal", "padding", "bool"},

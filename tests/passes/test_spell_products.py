@@ -27,9 +27,7 @@ def spelled(
 ) -> tuple[Program, list[str]]:
     """The normalised program of one node, checked to give the same numbers; and its operators."""
     values = {name: RNG.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
-    inputs = ", ".join(
-        f"float[{', '.join(map(str, shapes[n]))}] {n}" for n in shapes if n not in constant
-    )
+    inputs = ", ".join(f"float[{', '.join(map(str, shapes[n]))}] {n}" for n in shapes if n not in constant)
     text = f"({inputs}) => (float[{output}] y) {{ y = {node} }}"
     model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 18]> g {text}')
     model.graph.initializer.extend(onnx.numpy_helper.from_array(values[n], n) for n in sorted(constant))
