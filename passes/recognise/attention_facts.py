@@ -18,7 +18,7 @@ from spikec.ir.nominal import PADDING, Nominal
 from spikec.ir.program import Finding
 
 MASKED = -1e3
-"""A score at or below is masked: exporters write -1e4, -65504, -3.4e38 or -Inf."""
+"""A score so far below a row's best is masked: exporters write -1e4, -65504, -3.4e38 or -Inf."""
 TOLERANCE = 1e-4
 LARGE = 1e6
 LARGEST = 1 << 22
@@ -86,10 +86,11 @@ def _curve(nominal: Nominal, attention: Finding) -> tuple[float | None, float | 
     large = _like(_probe(nominal, attention, np.float32(LARGE) * pattern), pattern)
     if still is None or large is None:
         return None, None, seen.astype(np.float64)
-    visible = np.isfinite(still) & (still > still.max() + MASKED)
+    visible = _visible(still)
     for centred in (False, True):
         x = _apart(pattern.astype(np.float64), visible, centred)
-        far = _apart(large - still, visible, centred)
+        with np.errstate(invalid="ignore"):
+            far = _apart(large - still, visible, centred)
         if x.size == 0 or not np.isfinite(far).all():
             continue
         scale = float((x * far).sum() / (x * x).sum() / LARGE)
@@ -106,6 +107,12 @@ def _curve(nominal: Nominal, attention: Finding) -> tuple[float | None, float | 
     if np.abs(near - cap * np.tanh(slope * x / cap)).max() <= TOLERANCE * np.abs(near).max():
         return slope, cap, still
     return None, None, still
+
+
+def _visible(scores: np.ndarray) -> np.ndarray:
+    """Which keys a query sees: those not far below its best."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.isfinite(scores) & (scores > scores.max(-1, keepdims=True) + MASKED))
 
 
 def _like(value: np.ndarray | None, pattern: np.ndarray) -> np.ndarray | None:
@@ -131,7 +138,7 @@ def _mask(
 ) -> tuple[set[str], str]:
     """Kinds of mask, and whether a one in the attention mask keeps or hides a token."""
     kinds: set[str] = set()
-    hidden = np.asarray(~(still > still.max(-1, keepdims=True) + MASKED))
+    hidden = ~_visible(still)
     rows, columns = still.shape[-2:] if still.ndim > 1 else (1, still.shape[-1])
     flat = hidden.reshape(-1, rows, columns)
     common = np.asarray(flat[0] if (flat == flat[:1]).all() else flat.all(0))
@@ -139,12 +146,15 @@ def _mask(
     visible = still[~hidden]
     if visible.size and np.ptp(visible) > TOLERANCE:
         kinds.add("bias")
-    source = attention.facts["softmax"].sources[0]
+    sides = [i for node in nodes for i in node.inputs if not nominal.is_activation(i)]
+    given = [m for m in nominal.inputs if nominal.origin(m) & PADDING]
     polarity = ""
-    if _reads_mask(nominal, source):
-        kinds.add("padding")
+    if any(nominal.origin(i) & PADDING for i in sides):
+        if any(len(nominal.shape(m) or ()) == 2 for m in given):
+            kinds.add("padding")
         polarity = _polarity(nominal, attention, still)
-    if hidden.any() or "padding" in kinds:
+        kinds |= _spelled(nominal, nodes) - {"none"}
+    elif hidden.any():
         kinds |= _spelled(nominal, nodes) - {"none"}
     return kinds, polarity
 
@@ -167,23 +177,6 @@ def _pattern(hidden: np.ndarray) -> set[str]:
     return set()
 
 
-def _reads_mask(nominal: Nominal, tensor: gs.Tensor) -> bool:
-    """Whether a mask input goes into the scores between the products and the softmax."""
-    stack, seen = [tensor], set()
-    while stack:
-        node = graphs.producer(stack.pop())
-        if node is None or id(node) in seen:
-            continue
-        seen.add(id(node))
-        for i in node.inputs:
-            if not nominal.is_activation(i):
-                if nominal.origin(i) & PADDING:
-                    return True
-            elif node.op in numeric.ELEMENTWISE or node.op in numeric.MOVES:
-                stack.append(i)
-    return False
-
-
 def _polarity(nominal: Nominal, attention: Finding, still: np.ndarray) -> str:
     """Puts zeros into every mask input in the third quarter of the tokens, and looks which keys the last
     quarter's queries do not see any more."""
@@ -200,7 +193,7 @@ def _polarity(nominal: Nominal, attention: Finding, still: np.ndarray) -> str:
         return ""
     rows, columns = still.shape[-2:]
     late = [x[..., -min(rows, max(1, columns // 4)) :, :].reshape(-1, columns) for x in (padded, still)]
-    hidden, before = (np.asarray(~(x > x.max(-1, keepdims=True) + MASKED)) for x in late)
+    hidden, before = (~_visible(x) for x in late)
     gone, back = (hidden & ~before).any(0), (~hidden & before).any(0)
     middle = slice(columns // 2, -max(1, columns // 4))
     if gone[middle].any() and gone.sum() == gone[middle].sum():

@@ -279,7 +279,7 @@ def _give(nominal: Nominal, tensor: gs.Variable, shape: Shape) -> None:
     dtype = np.dtype(tensor.dtype) if tensor.dtype is not None else np.dtype(np.float32)
     real = is_real(tensor)
     values: np.ndarray | None
-    if any(word in name for word in MASKS):
+    if any(word in name for word in MASKS) or dtype == np.bool_:
         nominal.origins[id(tensor)] = PADDING
         values = np.zeros(shape, np.float32) if real and len(shape) != 2 else np.ones(shape)
     elif real:
