@@ -100,7 +100,8 @@ def _region(finding: dict[str, Any], asked: str) -> list[str]:
     lines += [f"    {'>' if node == asked else ' '} │ {text}   [{node}]" for node, text in finding["nodes"]]
     lines.append(f"      └─> {finding['result']}")
     lines.append(f"  proved     {_proof(finding)}")
-    facts = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in finding["facts"].items())
+    shown = [(key, value) for key, value in finding["facts"].items() if key not in ("nearest", "value")]
+    facts = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in shown)
     if facts:
         lines.append(f"  known      {facts}")
     return lines
@@ -111,8 +112,11 @@ def _proof(finding: dict[str, Any]) -> str:
     if len(finding["nodes"]) == 1:
         return "the operator says it itself"
     if finding["kind"] in ("activation", "layernorm", "rmsnorm"):
-        what = "a function without a name" if finding["label"] == "function" else finding["label"]
-        return f"{what}; differs by {finding['error']:.1e} at most on probe inputs"
+        nearest = finding["facts"].get("nearest")
+        if finding["label"] == "function":
+            near = f"; nearest is {nearest[0]}, off by {nearest[1]:.1e}" if nearest else ""
+            return f"a closed function without a name, taken as it computes{near}"
+        return f"{finding['label']}; differs by {finding['error']:.1e} at most on probe inputs"
     return f"wired so; differs by {finding['error']:.1e} at most" if finding["error"] else "wired so"
 
 
