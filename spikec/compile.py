@@ -27,7 +27,7 @@ from .passes.normalise import NORMALISE
 from .passes.recognise import RECOGNISE
 from .sample import sample_feeds
 
-CLASSIFY = ("count_macs", "classify", "describe")
+CLASSIFY = ("look_inside", "count_macs", "classify", "describe")
 FRONT = (*NORMALISE, *RECOGNISE, *CLASSIFY)
 """All that is needed to tell what is in a model; it reads no weights but small ones and runs nothing."""
 BACK = (

@@ -78,7 +78,7 @@ MERGED = {
 def found(program: Program) -> dict[str, int]:
     """Counts of what was recognised; functions without a name of their own count as "function"."""
     counts: Counter[str] = Counter()
-    for f in program.findings:  # a stack of expert matrices counts each
+    for f in program.settings.get("whole", program).findings:  # a stack of expert matrices counts each
         counts[MERGED.get(f.facts["label"], f.facts["label"])] += f.facts.get("count", 1)
     return {kind: counts.pop(kind, 0) for kind in FOUND} | dict(sorted(counts.items()))
 

@@ -184,6 +184,20 @@ CODES |= {
         "An operator on integers is not one that spikec knows as a product of real numbers.",
         "Give the float model that this one was quantised from.",
     ),
+    "SPK430": Code(
+        "warning",
+        "part of the model inside control flow",
+        "Attention, norms or products stand in the body of an If, Loop or Scan. They are counted, but "
+        "nothing is converted there, because calibration cannot look inside.",
+        "Export the model without the control flow: one branch alone, or the loop unrolled.",
+    ),
+    "SPK431": Code(
+        "note",
+        "one branch compiled",
+        "The whole transformer stands in the branches of one choice that an input makes; the branch named is "
+        "compiled, the other one is dropped.",
+        "Export the other branch as a model of its own if it is needed.",
+    ),
 }
 
 RETIRED: frozenset[str] = frozenset()
