@@ -1,5 +1,5 @@
-"""What stands inside control flow whose course is not known: counted on a copy with one way through it written
-out, and left where it is."""
+"""What stands inside control flow whose course is not known: counted on a copy with one way through it
+written out, and left where it is."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def look_inside(program: Program) -> None:
     whole, trips = _written_out(program)
     pipeline.run(whole, (*PLAIN, *RECOGNISE), {})
     for finding in whole.findings:
-        times = trips.get(whole.origin.get(finding.nodes[0].name, ""), 1) if finding.nodes else 1
+        maker = graphs.producer(finding.result)
+        times = trips.get(whole.origin.get(maker.name, ""), 1) if maker is not None else 1
         if times > 1:
             finding.facts["count"] = finding.facts.get("count", 1) * times
     program.settings["whole"] = whole
-    inside = sum(len(f.nodes) > 0 for f in whole.findings) - sum(len(f.nodes) > 0 for f in program.findings)
-    if inside > 0:
+    if len(whole.findings) > len(program.findings):
         for node in held:
             text = f"{node.op} holds part of the model: it is counted, and stays an ordinary operator"
             program.tell("SPK430", node.name, text)
 
 
 def _written_out(program: Program) -> tuple[Program, dict[str, int]]:
-    """A copy with the larger branch of every If and one trip of every loop; trips of each loop by its name."""
+    """A copy with the larger branch of every If and one trip of every loop; the trips by the loop's name."""
     mapping: dict[int, gs.Tensor] = {}
     for constant in graphs.constants(program.graph):
         mapping[id(constant)] = gs.Constant(constant.name, constant._values)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import report, scope
 from .ir import graph as graphs
 from .ir import pipeline
@@ -166,10 +168,17 @@ def _compile(
         inputs = program.settings["inputs"] = describe(program.graph)
         feeds = feeds and [{i.name: feed[i.name].astype(i.dtype) for i in inputs} for feed in feeds]
         options |= {"original": ann, "feeds": feeds}
-    if feeds is None:  # perhaps for types that ONNX Runtime has no kernels for: they are gone now
+    if (
+        feeds is None
+    ):  # perhaps for types that ONNX Runtime has no kernels for, or tables hard to find: no more
+        inputs = program.settings["inputs"] = describe(program.graph)
+        program.settings["vocabulary"] = vocabulary_size(inputs)
         with contextlib.suppress(SpikecError):
             feeds, refused = sample_feeds(program, ann, settings.seed), None
             options["feeds"] = feeds
+    for name, value in program.settings.get("chosen", {}).items():  # the branch that was compiled
+        for feed in feeds or ():
+            feed[name] = np.full_like(feed[name], value)
     pipeline.run(program, (*RECOGNISE, *CLASSIFY), options, watchers)
     check_convertible(program)
     if settings.strict:
@@ -198,6 +207,14 @@ def check_convertible(program: Program) -> None:
     """Raises SpikecError for a model with nothing of a transformer in it."""
     norm = program.of("layernorm", "rmsnorm") and program.of("linear")
     if not program.of("attention") and not norm:
+        whole = program.settings.get("whole")
+        if whole is not None and whole.of("attention"):
+            raise SpikecError(
+                "keeps its attention inside control flow",
+                where=str(program.source),
+                why=next(d.text for d in program.diagnostics if d.code == "SPK430"),
+                fix="export one branch as a model of its own, or the loop unrolled",
+            )
         seen = sorted({node.op for node in program.graph.nodes})
         raise SpikecError(
             "nothing to convert",

@@ -1,9 +1,21 @@
 """One plain vocabulary of operators, whatever exporter the graph came from."""
 
-from . import branches, constants, fused, gemm, opset, products, quantised, take_constants, types, widen  # noqa: F401
+from . import (  # noqa: F401
+    branches,
+    constants,
+    fused,
+    gemm,
+    opset,
+    pointwise,
+    products,
+    quantised,
+    take_constants,
+    types,
+    widen,
+)
 
 NORMALISE = (
-    "take_constants", "modernise", "widen", "dequantise", "write_out", "take_apart", "fold_constants",
-    "split_gemm", "spell_products", "infer_types",
+    "take_constants", "modernise", "widen", "dequantise", "write_out", "take_apart",
+    "spell_convolutions", "fold_constants", "split_gemm", "spell_products", "infer_types",
 )  # fmt: skip
 """The passes of this folder; their declared order decides."""

@@ -1,4 +1,4 @@
-"""A subgraph's nodes in the place of the node that holds it: spliced in as they are, or copied once a trip."""
+"""A subgraph's nodes in the place of the node that holds it: spliced in as they are, or copied."""
 
 from __future__ import annotations
 

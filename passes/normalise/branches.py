@@ -1,4 +1,4 @@
-"""Control flow whose course is known is written out: the branch taken, the trips of a loop one after another."""
+"""Control flow whose course is known is written out: the branch taken, a loop's trips one after another."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MOST_NODES = 20_000
 ROUNDS = 8
 WEIGHING = {
     "MatMul", "Gemm", "Conv", "Einsum", "Attention", "MultiHeadAttention", "GroupQueryAttention", "Softmax",
-    "LayerNormalization", "SkipLayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "Gelu",
-    "Erf", "Tanh", "Sigmoid", "Relu",
+    "LayerNormalization", "SkipLayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization",
+    "Gelu", "Erf", "Tanh", "Sigmoid", "Relu",
 }  # fmt: skip
 """What makes a branch part of a transformer, and the larger of two."""
 CARRYING = {"Cast", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Gather", "Slice", "Not"}
@@ -174,10 +174,10 @@ def _scan(node: gs.Node) -> Written | None:
         for row, value in zip(rows, results[kept:], strict=True):
             row.append(value)
     out_axes = node.attrs.get("scan_output_axes") or [0] * given
-    stacked = [
+    written = [
         stacked(node, nodes, row, i, axis) for i, (row, axis) in enumerate(zip(rows, out_axes, strict=True))
     ]
-    return nodes, carried + stacked
+    return nodes, carried + written
 
 
 def slice_of(sequence: gs.Tensor, number: gs.Constant, axis: int, name: str) -> gs.Node:
