@@ -23,7 +23,9 @@ WEIGHING = {
     "LayerNormalization", "SkipLayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization",
     "Gelu", "Erf", "Tanh", "Sigmoid", "Relu",
 }  # fmt: skip
-"""What makes a branch part of a transformer, and the larger of two."""
+"""What makes a branch the larger of two."""
+ATTENDING = {"Softmax", "Attention", "MultiHeadAttention", "GroupQueryAttention"}
+"""What makes a branch a transformer."""
 CARRYING = {"Cast", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Gather", "Slice", "Not"}
 """What may stand between a truth value that is an input and the choice that it makes."""
 
@@ -57,7 +59,7 @@ def _branch(program: Program, node: gs.Node) -> bool:
         taken, why = bool(array(known).all()), "folded: its condition is constant"
     else:
         source, turned = _input_behind(node.inputs[0])
-        if source is None or not any(_weighs(body) for body in (_of(node, True), _of(node, False))):
+        if source is None or not any(_attends(body) for body in (_of(node, True), _of(node, False))):
             return False
         taken = larger(node)
         value = taken != turned
@@ -75,8 +77,8 @@ def _of(node: gs.Node, taken: bool) -> gs.Graph:
     return node.attrs["then_branch" if taken else "else_branch"]
 
 
-def _weighs(body: gs.Graph) -> bool:
-    return any(node.op in WEIGHING for inner in bodies(body) for node in inner.nodes)
+def _attends(body: gs.Graph) -> bool:
+    return any(node.op in ATTENDING for inner in bodies(body) for node in inner.nodes)
 
 
 def larger(node: gs.Node) -> bool:
