@@ -24,6 +24,7 @@ TANH_GELUS = {"NewGELUActivation", "FastGELUActivation", "AccurateGELUActivation
 LAYERNORMS = {"CohereLayerNorm", "DebertaLayerNorm"}
 INSIDE = re.compile(r"\.(layers|layer|h|block|blocks|albert_layers)\.\d+\.(?!downsample)|\.attention_block\.")
 """Where in the module tree a transformer block's weights are."""
+ROTATIONS = ("apply_rotary_pos_emb", "apply_rotary_pos_emb_interleave")
 PRODUCTS = {"linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "conv1d", "conv2d", "__matmul__", "einsum"}
 """Also the names as torch functions, which share them with the methods."""
 
@@ -51,6 +52,10 @@ class Census(TorchFunctionMode):
             self.see(getattr(function, "__name__", ""), args, kwargs)
         with self.silence(function in COMPOSITE):
             result = function(*args, **kwargs)
+        if function is torch.cat and all(self.home(part) for part in args[0]):
+            key = result.untyped_storage().data_ptr()
+            self.homes[key], self.sizes[key] = self.home(args[0][0]), 1
+            self.kept.append(result)
         if function is Tensor.__getitem__ and (home := self.home(args[0])) and isinstance(args[1], Tensor):
             key = result.untyped_storage().data_ptr()  # matrices gathered by an index are still weights
             self.homes[key], self.sizes[key] = home, args[0].shape[0]
@@ -93,14 +98,18 @@ class Census(TorchFunctionMode):
         elif name in ("silu", "relu"):
             self.add(**{name: 1})
         elif name in PRODUCTS:
-            self.product(name, [a for a in args if isinstance(a, Tensor) and a.dim() > 1])
+            self.product(
+                name, [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.dim() > 1]
+            )
 
     def product(self, name: str, operands: list[Tensor]) -> None:
+        if len(operands) < 2:  # positions times frequencies
+            return
         weights = [operand for operand in operands if self.home(operand)]
         if not weights:
             self.add(matmul_dynamic=1)
             return
-        stack = weights[-1].dim() > 2 and not name.startswith("conv")
+        stack = weights[-1].dim() > 2 and name in ("matmul", "bmm", "__matmul__")
         count = self.sizes[weights[-1].untyped_storage().data_ptr()] if stack else 1
         self.add(**{"linear" if INSIDE.search(self.home(weights[-1])) else "other_linear": count})
 
@@ -150,10 +159,22 @@ def watching(census: Census, module: nn.Module) -> Iterator[None]:
 
         return rotate
 
+    def gelu(function: Callable[..., Any]) -> Callable[..., Any]:
+        def spelled_out(x: Tensor) -> Tensor:
+            census.add(gelu_erf=1)
+            return function(x)
+
+        return spelled_out
+
     for name, loaded in list(sys.modules.items()):
-        if name.startswith("transformers.models.") and hasattr(loaded, "apply_rotary_pos_emb"):
-            function = loaded.apply_rotary_pos_emb
-            patches.append(mock.patch.object(loaded, "apply_rotary_pos_emb", counted(function)))
+        for rotation in ROTATIONS if name.startswith("transformers.models.") else ():
+            if hasattr(loaded, rotation):
+                patches.append(mock.patch.object(loaded, rotation, counted(getattr(loaded, rotation))))
+        if name.endswith(".modeling_esm"):
+            patches.append(mock.patch.object(loaded, "gelu", gelu(loaded.gelu)))
+    for part in module.modules():
+        if hasattr(part, method := "apply_rotary_position_embeddings"):
+            patches.append(mock.patch.object(part, method, counted(getattr(part, method))))
     for patch in patches:
         patch.start()
     try:

@@ -195,10 +195,48 @@ MIXTURES = {
     "qwen3_moe": AT_ONCE + LAYERS * 2 * RMSNORM,
 }
 
-DROPPED = {"llava": CLIP_LAYER + LAYERNORM}
+# Further architectures, each with something of its own.
+ARCEE_LAYER = 2 * RMSNORM + SEPARATE + ROPE + PLAIN
+MORE = {
+    "openai_gpt": GPT2 - LAYERNORM,  # norms after the sums, none at the end
+    "ctrl": LAYERS * OPT_LAYER + LAYERNORM + OTHER,
+    "codegen": LAYERS * (LAYERNORM + FUSED + ROPE + PLAIN + TANH) + LAYERNORM + OTHER,
+    "xglm": LAYERS * (OPT_LAYER + ERF - RELU) + LAYERNORM + OTHER,
+    "biogpt": LAYERS * (OPT_LAYER + ERF - RELU) + LAYERNORM + OTHER,
+    "olmo": LAYERS * (2 * LAYERNORM + SEPARATE + ROPE + GATED + SILU) + LAYERNORM + OTHER,
+    "smollm3": LLAMA - ROPE,  # no positions in the second layer
+    "glm4": LLAMA + LAYERS * (2 * RMSNORM - LINEAR),  # norms after both branches; gate-up is one
+    "persimmon": LAYERS * (4 * LAYERNORM + FUSED + ROPE + PLAIN + RELU) + LAYERNORM + OTHER,
+    "apertus": LAYERS * (ARCEE_LAYER + 2 * RMSNORM) + RMSNORM + OTHER,  # xIELU, query and key norm
+    "arcee": LAYERS * (ARCEE_LAYER + RELU) + RMSNORM + OTHER,
+    # Queries, and keys with values, go through a waist with a norm.
+    "deepseek_v3": LLAMA + LAYERS * (2 * RMSNORM + LINEAR),
+    # A layer: bottleneck (2), attention (4), two MLPs (4), output bottleneck; scales in place of norms.
+    "mobilebert": OTHER + LAYERS * (ATTENTION + 11 * LINEAR + 2 * RELU) + MLM_HEAD - ERF + RELU,
+    "squeezebert": BERT_BODY + MLM_HEAD,  # its products are grouped convolutions
+    "roformer": BERT_BODY + MLM_HEAD + LAYERS * ROPE,
+    "esm": LAYERS * (BERT_LAYER + ROPE) + LAYERNORM + MLM_HEAD,
+    "rembert": BERT_BODY + OTHER + MLM_HEAD,
+    # Positions are projected too, and met by queries: a third product of activations.
+    "xlnet": LAYERS * (BERT_LAYER + LINEAR + Counts(matmul_dynamic=1)) + OTHER,
+    # Also mixes by convolutions: depthwise and pointwise for keys, kernels with a softmax, values.
+    "convbert": BERT_BODY + LAYERS * (4 * LINEAR + Counts(softmax=1, matmul_dynamic=1)) + MLM_HEAD,
+    "mbart": BART_ENCODER + BART_DECODER + 2 * LAYERNORM + OTHER,
+    "m2m_100": BART_ENCODER + BART_DECODER + 2 * LAYERS * (RELU - ERF) + OTHER,
+    "blenderbot": BART_ENCODER + BART_DECODER + OTHER,
+    "beit": OTHER + LAYERS * VIT_LAYER,
+    # Two stages: patch convolution and norm, layer with a convolution in its MLP, norm; one shortens keys.
+    "segformer": LAYERS * (OTHER + LAYERNORM + VIT_LAYER + LINEAR + LAYERNORM) + LINEAR + LAYERNORM,
+}
+
+DROPPED = {
+    "llava": CLIP_LAYER + LAYERNORM,
+    "squeezebert": OTHER,
+    "beit": LAYERNORM,
+}
 """What torch runs and no exporter keeps, because nothing uses it."""
 
-EXPECTED = DECODERS | ENCODERS | SEQ2SEQ | VISION | LAYER | MIXTURES
+EXPECTED = DECODERS | ENCODERS | SEQ2SEQ | VISION | LAYER | MIXTURES | MORE
 
 PACKED = {
     name: EXPECTED[name.partition("-")[0]] - LAYERS * (SEPARATE - FUSED)

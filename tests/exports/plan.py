@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from exports.counts import MORE
+
 DYNAMO, LEGACY, OPTIMUM = (18, 20, 21, 23, 24), (11, 13, 14, 17, 20), 18
 CORE = ("gpt2", "bert", "opt", "llama", "qwen3")
 
@@ -103,7 +105,15 @@ def further() -> list[Model]:
     return made + [Model(name, "legacy", 17) for name in ("falcon_alibi", "cohere", "whisper", "clip")]
 
 
+def twice(names: list[str]) -> list[Model]:
+    """Two ways for each."""
+    made = []
+    for index, name in enumerate(names):
+        made += [Model(name, "legacy", (17, 14, 13)[index % 3]), Model(name, "dynamo", DYNAMO[index % 5])]
+    return made
+
+
 def models(architectures: list[str]) -> list[Model]:
     """Everything that is planned, without repeats."""
-    rest = [name for name in architectures if name not in CORE]
-    return list(dict.fromkeys(core() + others(rest) + optimised() + further()))
+    rest = [name for name in architectures if name not in CORE and name not in MORE]
+    return list(dict.fromkeys(core() + others(rest) + optimised() + further() + twice(list(MORE))))
