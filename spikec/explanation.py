@@ -96,10 +96,9 @@ def about(known: Known, name: str, where: str) -> dict[str, Any]:
     if not decisions:
         decisions = [d for d in known["decisions"] if asked in d["node"].lower() or asked == d["op"].lower()]
     nodes = {d["node"] for d in decisions}
-    own = [f for f in findings if _touches(f, nodes, name)]
-    results = {f["result"] for f in own}
-    whole = [f for f in findings if f not in own and results & {*map(str, f["facts"].values())}]
-    own += [f for f in whole if f["kind"] == "attention"]
+    touched = [f for f in findings if _touches(f, nodes, name)]
+    results = {f["result"] for f in touched}
+    own = [f for f in findings if _touches(f, nodes, name) or _joins(f, results)]
     places = nodes | results | {name}
     certificates = [c for c in known["certificates"] if c["where"] in places or asked in c["where"].lower()]
     sites = {n: site for n, site in known["sites"].items() if n in places or asked in n.lower()}
@@ -131,6 +130,14 @@ def _named(known: Known, name: str) -> list[dict[str, Any]]:
 
 def _touches(finding: dict[str, Any], nodes: set[str], name: str) -> bool:
     return finding["result"] == name or any(node in nodes for node, _ in finding["nodes"])
+
+
+def _joins(finding: dict[str, Any], results: set[str]) -> bool:
+    """Whether it is an attention of which one of these values is a product or the softmax."""
+    facts = finding["facts"]
+    return finding["kind"] == "attention" and any(
+        facts.get(part) in results for part in ("scores", "softmax", "context")
+    )
 
 
 def _refuse(known: Known, name: str, where: str) -> None:
