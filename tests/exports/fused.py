@@ -24,9 +24,9 @@ from exports.counts import (
     Counts,
 )
 from exports.fused_decoders import llama, modern, parallel
+from exports.fused_net import HEAD, HEADS, LAYERS, Net, Sizes
 from exports.fused_optimised import alibi, bert, clip, cross_cached, decoder, gpt2
 from exports.fused_pieces import KEPT
-from exports.net import HEAD, HEADS, LAYERS, Net, Sizes
 
 FIRST, SECOND = {"batch": 2, "length": 5}, {"batch": 3, "length": 7}
 

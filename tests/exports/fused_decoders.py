@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from exports.fused_net import DIM, HEAD, HEADS, HIDDEN, LAYERS, Net, normal, ones, padded
 from exports.fused_pieces import KEPT, TOKENS, angles, embedded, gated, head, lengths, skip_rms
-from exports.net import DIM, HEAD, HEADS, HIDDEN, LAYERS, Net, normal, ones, padded
 
 
 def llama(

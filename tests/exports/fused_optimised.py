@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from exports.fused_net import DIM, HEAD, HEADS, HIDDEN, LAYERS, LONGEST, VOCABULARY, Net, ids, normal, padded
 from exports.fused_pieces import TOKENS, causal_bias, embedded, head, skip_norm
-from exports.net import DIM, HEAD, HEADS, HIDDEN, LAYERS, LONGEST, VOCABULARY, Net, ids, normal, padded
 
 
 def bert(mask_of: str, activation: str, pooled: bool) -> Net:

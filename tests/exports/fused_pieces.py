@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from exports.net import DIM, HIDDEN, LONGEST, VOCABULARY, Net, ids
+from exports.fused_net import DIM, HIDDEN, LONGEST, VOCABULARY, Net, ids
 
 TOKENS: list[int | str] = ["batch", "length"]
 KEPT = 3
