@@ -66,9 +66,9 @@ def smollm2(run_: Run) -> None:
     print(f"      SmolLM2 int8 weights: perplexity {percent(result)} on {result['tokens']} tokens")
     for weights, made in (("fp32", compiled[8]), ("int8", int8)):
         name, exact = f"SmolLM2 {weights} weights", weights == "int8"
-        executions(run_, name, made, shorten(feeds[0], 32), exact)
-        stock(run_, name, made, shorten(feeds[0], 12), exact)
-    executions(run_, "SmolLM2 T=16", compiled[16], shorten(feeds[0], 16), exact=False)
+        executions(run_, name, made, shorten(made.inputs, feeds[0], 32), exact)
+        stock(run_, name, made, shorten(made.inputs, feeds[0], 12), exact)
+    executions(run_, "SmolLM2 T=16", compiled[16], shorten(compiled[16].inputs, feeds[0], 16), exact=False)
     shapes(run_, "SmolLM2", compiled[8])
     texts(run_, "SmolLM2", compiled[8].folder)
     speed(run_, "SmolLM2", {"fp32": compiled[8].folder, "int8": int8.folder})
@@ -103,9 +103,9 @@ def small(run_: Run) -> None:
             feeds = heldout(compiled, text, folder)
             result = verify(compiled, feeds, unrolled_tokens=0)
             print(f"      {title}: perplexity {percent(result)} on {result['tokens']} tokens")
-            executions(run_, title, compiled, shorten(feeds[0], 128), exact)
-            definition(run_, title, compiled, shorten(feeds[0], 12))
-            stock(run_, title, compiled, shorten(feeds[0], 24), exact)
+            executions(run_, title, compiled, shorten(compiled.inputs, feeds[0], 128), exact)
+            definition(run_, title, compiled, shorten(compiled.inputs, feeds[0], 12))
+            stock(run_, title, compiled, shorten(compiled.inputs, feeds[0], 24), exact)
         shapes(run_, name, compiled)
         texts(run_, name, compiled.folder)
     compiled, report = run_.compile(stories / "model.onnx", "without-data", "-T", "8")
@@ -153,7 +153,7 @@ def minilm(run_: Run) -> None:
             f"{title}: the small batch is padded", not batch["attention_mask"].all(), batch["input_ids"].shape
         )
         definition(run_, title, compiled, batch)
-        for feed in (batch, shorten(feeds[0], 1), shorten(feeds[0], 7)):
+        for feed in (batch, *(shorten(compiled.inputs, feeds[0], n) for n in (1, 7))):
             size = "x".join(map(str, feed["input_ids"].shape))
             stock(run_, f"{title} on {size} tokens", compiled, feed, exact)
         # Random tokens at lengths 64 and 512 are too much for int8 weights: cosine 0.9989 and 0.9976.

@@ -20,6 +20,7 @@ from .ir.program import Program
 from .ir.sizes import Sizes, fixed, word
 from .ir.stream import Stream
 from .ir.weights import array
+from .runtime.session import FILES, Compiled
 
 LENGTHS = (64, 32, 16, 8, 4, 2, 1)
 SHARES = (1, 1, 1, 1, 0.5, 0.1, 0.03, 0)
@@ -45,6 +46,12 @@ def sample_feeds(program: Program, model: Path, seed: int) -> list[Feed]:
         text = f"the model takes no longer inputs: calibrated on sequences of {sampler.length} tokens"
         program.tell("SPK302", program.source.name, text)
     return feeds
+
+
+def sample_compiled(compiled: Compiled, seed: int = 1) -> list[Feed]:
+    """Inputs such as a compiled model runs on; others than it was calibrated on."""
+    graph = graphs.load(compiled.folder / FILES["ann"])
+    return Sampler(graph, compiled.inputs, compiled.session("ann"), seed).feeds()
 
 
 class Sampler:
@@ -201,21 +208,25 @@ class Sampler:
         return {} if "" in pairs else pairs
 
     def _later(self, sizes: Sizes, turns: int) -> Feed | None:
-        """Tokens that go on from what the model itself left in its cache: the last third of the sequence, or,
-        of a model with a fixed number of tokens, the last of so many turns; None where there is none."""
-        pairs, length, past = self._pairs(), sizes["length"], sizes["past"]
+        """Tokens that go on from what the model itself left in its cache: the last third of the sequence, or
+        one (some take no more), or, of a model with a fixed number of tokens, the last of so many turns; None
+        where there is no such thing."""
+        length, pairs = sizes["length"], self._pairs()
         if not pairs:
             return None
-        whole = "length" in Sizes(self.inputs).known
-        parts = [length] * turns if whole else [length * 2 // 3, length - length * 2 // 3]
-        cached: Feed = {}
+        if "length" in Sizes(self.inputs).known:
+            return self._turns(sizes, pairs, [length] * turns)
+        third = self._turns(sizes, pairs, [length * 2 // 3, length - length * 2 // 3])
+        return third or self._turns(sizes, pairs, [length - 1, 1])
+
+    def _turns(self, sizes: Sizes, pairs: dict[str, str], parts: list[int]) -> Feed | None:
+        past, cached = sizes["past"], Feed()
         try:
-            for part in parts[:-1]:
+            for index, part in enumerate(parts):
                 feed = self.draw(self._sized(sizes, length=part, past=past)) | cached
-                cached = dict(zip(pairs.values(), self.session.run(list(pairs), feed), strict=True))
-                past += part
-            feed = self.draw(self._sized(sizes, length=parts[-1], past=past)) | cached
-            self.session.run(None, feed)
+                made = self.session.run(list(pairs), feed)
+                if index < len(parts) - 1:
+                    cached, past = dict(zip(pairs.values(), made, strict=True)), past + part
         except SpikecError:
             return None
         return feed

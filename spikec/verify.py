@@ -10,7 +10,8 @@ import numpy as np
 
 from .custom_ops.train import total
 from .ir.diagnostics import SpikecError
-from .ir.inputs import Feed, token_input
+from .ir.inputs import Feed, ModelInput, fixed_tokens, past_length, token_input
+from .ir.roles import CACHE
 from .ir.session import Session
 from .runtime.session import Compiled, run
 
@@ -35,8 +36,7 @@ def verify(
         compiled.session("ann", outputs=names),
         compiled.session("packed", native=native, outputs=names),
     )
-    tokens, output = token_input(compiled.inputs), compiled.outputs[0]
-    vocabulary = compiled.report.get("vocabulary")
+    tokens, output = token_input(compiled.inputs), ""
     score, layers = Score(), {name: Cosine() for name in names}
     ends = {name: Cosine() for name in compiled.outputs}
     for index, feed in enumerate(feeds):
@@ -46,10 +46,12 @@ def verify(
         for name in compiled.outputs:
             check_finite(name, a[name], s[name])
             ends[name].add(*real_tokens(feed, a[name], s[name]))
-        if tokens is not None and a[output].shape[-1] == vocabulary:
+        if tokens is not None:
             if index == 0:
-                score.causal = is_causal(ann, feed, tokens, output)
-            score.add(a[output], s[output], feed[tokens], feed.get("attention_mask"))
+                output = over_vocabulary(compiled, a, feed[tokens])
+                score.causal = bool(output) and is_causal(ann, feed, tokens, output)
+            if output:
+                score.add(a[output], s[output], feed[tokens], token_mask(feed, feed[tokens].shape))
         if progress:
             progress(index + 1, len(feeds))
     cosines = {block: layers[name].value for block, name in blocks.items()}
@@ -72,8 +74,7 @@ def verify(
         "weights": compiled.report["weights"],
     }
     if unrolled_tokens:
-        fixed = any(isinstance(size, int) and size > 0 for i in compiled.inputs for size in i.shape[1:2])
-        feed = feeds[0] if fixed else shorten(feeds[0], unrolled_tokens)
+        feed = shorten(compiled.inputs, feeds[0], unrolled_tokens)
         result["unrolled"] = compare_executions(compiled, feed, native)
     return result
 
@@ -83,6 +84,20 @@ def check_finite(name: str, ann: np.ndarray, snn: np.ndarray) -> None:
     for which, values in (("original", ann), ("spiking", snn)):
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
             raise SpikecError(f"the {which} model gives NaN or Inf on this data", where=name)
+
+
+def over_vocabulary(compiled: Compiled, outputs: Feed, ids: np.ndarray) -> str:
+    """The output that scores every token of the vocabulary at every position, or ""."""
+    shape = (*ids.shape, compiled.vocabulary)
+    return next((name for name in compiled.outputs if outputs[name].shape == shape), "")
+
+
+def token_mask(feed: Feed, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Which of the tokens are no padding; a mask over a cache too begins with the cache's."""
+    mask = feed.get("attention_mask")
+    if mask is None or mask.ndim != 2 or mask.shape[0] != shape[0] or mask.shape[1] < shape[1]:
+        return None
+    return mask[:, mask.shape[1] - shape[1] :].astype(bool)
 
 
 def real_tokens(feed: Feed, *outputs: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -110,7 +125,8 @@ class Cosine:
         self.dot = self.left = self.right = self.largest = 0.0
 
     def add(self, a: np.ndarray, b: np.ndarray) -> None:
-        x, y = a.reshape(-1), b.reshape(-1)
+        wide = np.result_type(a.dtype, np.float32)
+        x, y = (values.reshape(-1).astype(wide, copy=False) for values in (a, b))
         self.dot += float(np.dot(x, y))
         self.left += float(np.dot(x, x))
         self.right += float(np.dot(y, y))
@@ -156,11 +172,12 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
-def shorten(feed: Feed, tokens: int) -> Feed:
-    """The first `tokens` of every two-dimensional integer input."""
-    return {
-        k: v[:, :tokens] if v.ndim == 2 and np.issubdtype(v.dtype, np.integer) else v for k, v in feed.items()
-    }
+def shorten(inputs: list[ModelInput], feed: Feed, tokens: int) -> Feed:
+    """The first `tokens` of a feed of tokens; any other feed, and one of a fixed length, as it is."""
+    if token_input(inputs) is None or fixed_tokens(inputs)[1] is not None or past_length(inputs, feed):
+        return feed
+    cut = {i.name for i in inputs if len(i.shape) == 2 and i.role.kind != CACHE}
+    return {name: value[:, :tokens] if name in cut else value for name, value in feed.items()}
 
 
 def compare_executions(compiled: Compiled, feed: Feed, native: bool | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`spikec verify out/ --data text.txt`: SNN against ANN, and unrolled against packed."""
+"""`spikec verify out/`: SNN against ANN, on a text, arrays or drawn inputs, and unrolled against packed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", help="a compiled model")
     data = parser.add_mutually_exclusive_group()
-    data.add_argument("--data", type=Path, help="text to measure on")
+    data.add_argument("--data", type=Path, help="text to measure on (default: inputs drawn at random)")
     parser.add_argument(
         "--tokenizer", type=Path, help="tokenizer.json or its folder (default: the compiled folder's)"
     )
@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from ..ir.diagnostics import SpikecError
     from ..progress import Progress
     from ..runtime.session import Compiled
+    from ..sample import sample_compiled
     from ..verify import as_text, verify
 
     if args.unrolled_tokens < 0:
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             text.check_vocabulary(text.load_tokenizer(file), compiled.report["vocabulary"], str(file))
         feeds = token_feeds(compiled.inputs, args.data, file, args.tokens, args.context)
     else:
-        raise SpikecError("nothing to measure on", where=args.folder, fix="give --data TEXT or --npz FILE")
+        feeds = sample_compiled(compiled)
     progress = Progress()
     try:
         result = verify(

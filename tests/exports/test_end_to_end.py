@@ -1,17 +1,19 @@
 """Exported models end to end: compiled without data, near the original on two shapes, unrolled as packed.
 
-Every architecture once, each by another of its exports in turn, and the ways to export that differ most."""
+Every architecture once, each by another of its exports in turn, the ways to export that differ most, and
+whole models fused by hand."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from exports import matrix, pending
+from exports import fused, matrix, pending
 
 from spikec.compile import Settings, compile_model
 from spikec.ir import graph as graphs
@@ -53,10 +55,22 @@ def test_enough_are_chosen() -> None:
     assert all(any(way in name for name in names) for way in WAYS)
 
 
-@pytest.mark.parametrize("name", chosen())
+FUSED = [f"fused-{name}" for name in fused.MODELS]
+
+
+def model_of(name: str) -> tuple[onnx.ModelProto, dict[str, int]]:
+    """The model and what it computes."""
+    if name in FUSED:
+        one = fused.MODELS[name.removeprefix("fused-")]
+        return one.make().model(), asdict(one.counts)
+    return matrix.load(name), matrix.expected(name)
+
+
+@pytest.mark.parametrize("name", chosen() + FUSED)
 def test_compiled_is_near_the_original(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    onnx.save(matrix.load(name), path)
+    model, counts = model_of(name)
+    onnx.save(model, path)
     program = compile_model(path, tmp_path / "out", Settings(timesteps=16))
     compiled = Compiled(tmp_path / "out")
     original = reference(path, compiled)
@@ -75,7 +89,7 @@ def test_compiled_is_near_the_original(name: str, tmp_path: Path) -> None:
     assert both["bit_identical"] or both["different_codes"] > 0
     if name not in PENDING:
         ops = Counter(node.op_type for node in graphs.read(tmp_path / "out" / "model.onnx").graph.node)
-        expected = Counter(matrix.expected(name))
+        expected = Counter(counts)
         expected["activation"] = sum(expected[function] for function in FUNCTIONS)
         assert {kind: ops[op] for kind, op in OPERATORS.items() if ops[op] < expected[kind]} == {}
 

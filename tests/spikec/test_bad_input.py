@@ -83,10 +83,6 @@ def test_corrupted_npz(refused: Refused, llama: Path, tmp_path: Path, kind: str)
     assert "a.npz: is not an .npz file" in refused("verify", llama, "--npz", "a.npz")
 
 
-def test_nothing_to_measure_on(refused: Refused, llama: Path) -> None:
-    assert "nothing to measure on" in refused("verify", llama)
-
-
 # Tokenizer
 
 

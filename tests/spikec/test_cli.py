@@ -195,6 +195,16 @@ def test_verify_in_words(capsys: pytest.CaptureFixture[str], compiled: Compile, 
     assert "perplexity" in words and "bit-identical" in words
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_verify_draws_its_own_inputs(
+    compiled: Compile, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = json_of(capsys, "verify", compiled(kind, "int8"))
+    assert result["cosine"] > 0.999 and result["windows"] == 8
+    assert result["unrolled"]["bit_identical"] and result["unrolled"]["tokens"] == 32
+    assert (result["ann"]["perplexity"] is None) == (kind == "bert")
+
+
 def test_more_timesteps_are_closer(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, text_file: Path
 ) -> None:
