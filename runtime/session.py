@@ -12,13 +12,15 @@ import numpy as np
 from spikec.ir import graph as graphs
 from spikec.ir.diagnostics import SpikecError, reason
 from spikec.ir.inputs import Feed, ModelInput
-from spikec.ir.session import Session, options, with_outputs
+from spikec.ir.session import Session, frugal, options, with_outputs
 from spikec.ir.storage import fingerprint
 
 from . import library
 
 FILES = {"packed": "model.onnx", "unrolled": "model.unrolled.onnx", "ann": "ann.onnx"}
 AGAIN = "run spikec compile again"
+LARGE = 1 << 31
+"""Bytes of weights from which on they stay mapped: ONNX Runtime would copy all of them to multiply faster."""
 
 
 class Compiled:
@@ -61,7 +63,8 @@ class Compiled:
         if not path.is_file():
             raise SpikecError("is missing", where=str(path), fix=AGAIN)
         self._check_data()
-        settings = options()
+        stored = sum(file["bytes"] for file in self.report.get("files", {}).values())
+        settings = options() if stored < LARGE else frugal()
         settings.intra_op_num_threads = threads
         if which != "ann" and native is not False:
             why = library.problem()

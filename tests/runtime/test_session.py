@@ -17,7 +17,7 @@ from spikec.compile import Settings, compile_model
 from spikec.custom_ops.train import total
 from spikec.ir.diagnostics import SpikecError
 from spikec.ir.inputs import Feed, feed_tokens
-from spikec.runtime import library
+from spikec.runtime import library, session
 from spikec.runtime.generate import generate
 from spikec.runtime.session import FILES, Compiled, run
 
@@ -214,3 +214,14 @@ def test_token_ids_outside_the_table_are_refused(folder: Folder, ids: np.ndarray
     for which in FILES:
         with pytest.raises(SpikecError, match=r"cannot run this model on input_ids \[1, 3\]"):
             run(compiled.session(which), feed_tokens(compiled.inputs, ids))
+
+
+def test_a_large_model_stays_mapped(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = folder("llama")
+    copied = run(compiled.session("ann"), feed(compiled))["logits"]
+    monkeypatch.setattr(session, "LARGE", 0)
+    for which in FILES:
+        settings = compiled.session(which).get_session_options()
+        assert settings.get_session_config_entry("session.disable_prepacking") == "1"
+    mapped = run(compiled.session("ann"), feed(compiled))["logits"]
+    np.testing.assert_allclose(mapped, copied, rtol=1e-4, atol=1e-4)
