@@ -35,6 +35,7 @@ def packed(mask: str = "", past: bool = False, bias: str = "", width: int = D, *
             "ends": lengths(rng, b, total),
             "ends and starts": np.concatenate([np.full(b, total), np.arange(b)]).astype(np.int32),
             "keys": kept(rng, b, total),
+            "padded left": np.where(np.arange(total) > 0, 1, np.arange(b)[:, None]).astype(np.int32),
             "rows": kept(rng, b, s, total),
             "square": kept(rng, b, 1, 12, 12),
         }
@@ -92,6 +93,7 @@ ATTENTION = {
     "square, past": square_mask(True),
     "causal": packed(unidirectional=1),
     "causal, keys": packed("keys", unidirectional=1),
+    "causal, padded left": packed("padded left", unidirectional=1),
     "causal, ends": packed("ends", unidirectional=1),
     "causal, rows": packed("rows", unidirectional=1),
     "past": packed(past=True),
@@ -198,6 +200,7 @@ MULTI = {
     "cross, causal": multi(cross="flat", unidirectional=1),
     "cross, ready": multi(cross="ready"),
     "cross, ready, bias": multi(cross="ready", bias=True),
+    "cross, ready, ends": multi("ends", cross="ready"),
     "cross, ready, keys": multi("keys", cross="ready"),
     "scores": multi(outputs=(0, 3), mask="ends"),
     "scale, filter": multi("keys", scale=0.2, mask_filter_value=-3.0),

@@ -106,6 +106,7 @@ def activation(op: str, *shapes: tuple[int, ...], **options: Any) -> Case:
         return [normal(rng, b, s, D, scale=3), *(normal(rng, *shape) for shape in shapes)]
 
     options.setdefault("attrs", {})
+    options.setdefault("tolerance", 4e-7)
     return Case(op, make, weights=tuple(range(1, 1 + len(shapes))), **options)
 
 
