@@ -2,7 +2,7 @@
 
 In scope are attention, softmax, norms, activations, products of activations, linear layers inside blocks, and
 whatever else computes on activations inside a block; not what the method keeps dense on purpose (embedding,
-head, router), nor products outside blocks.
+head, router), nor products and unknown operators outside blocks.
 """
 
 from __future__ import annotations
@@ -51,19 +51,21 @@ class Scope:
 
     def __init__(self, program: Program) -> None:
         self.kept = {NO_ACTIVATION, SELECTS, *program.settings["method"].kept.values()}
+        self.told = {d.where for d in program.diagnostics if counts(d)}
         self.outside = {
             node.name for f in program.findings if f.facts["label"] in OUTSIDE for node in f.nodes
         }
 
-    def has(self, decision: Decision) -> bool:
-        """Whether the node is neither kept on purpose nor a product outside blocks."""
+    def has(self, decision: Decision, told: bool) -> bool:
+        """Whether the node is neither kept on purpose nor, outside blocks, a product or (when no remark was
+        made of it) anything else."""
         if decision.reason in self.kept or decision.node in self.outside:
             return False
-        return decision.block >= 0 or decision.op not in PRODUCTS
+        return decision.block >= 0 or (told and decision.op not in PRODUCTS)
 
     def misses(self, decision: Decision) -> bool:
         """Whether it should have been converted and was not."""
-        return decision.verdict in UNCONVERTED and self.has(decision)
+        return decision.verdict in UNCONVERTED and self.has(decision, decision.node in self.told)
 
 
 def misses(program: Program) -> list[Miss]:
@@ -81,7 +83,7 @@ def misses(program: Program) -> list[Miss]:
             told.add(remark)
     for remark in remarks:
         known = program.decisions.get(remark.where)
-        if remark in told or (known and not scope.has(known)):
+        if remark in told or (known and not scope.has(known, True)):
             continue
         op, block, verdict = (known.op, known.block, known.verdict) if known else ("", -1, "host")
         found.append(Miss(remark.where, op, block, verdict, remark.text, remark.code))

@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from ..ir import graph as graphs
 from ..ir.program import Finding
 from ..ir.weights import array
-from .wiring import LOOK, Wiring, operands, value_of
+from .wiring import LOOK, Wiring, operands
 from .words import Features
 
 EVIDENCE = {
@@ -22,6 +22,7 @@ EVIDENCE = {
     "fused-qkv": "one product for query, key and value",
     "qkv-bias": "biases on query, key and value",
     "cross": "keys come from another sequence",
+    "latent-keys": "keys are made from a narrow latent",
     "encoder": "queries see what comes after them",
     "causal": "causal masks",
     "sliding": "sliding windows",
@@ -34,7 +35,7 @@ EVIDENCE = {
 }
 LARGEST = 1 << 20
 """Elements of a constant bias that are looked at."""
-CAPS = {"softcap", "tanh"}
+CAPS = {"softcap", "tanh", "clip"}
 RARE = {"cross", "encoder", "sliding", "softcap"}
 """What one attention of a model is enough to tell; all else must hold for most of them."""
 
@@ -74,12 +75,14 @@ def _one_attention(attention: Finding, wiring: Wiring) -> set[str]:
             words.add("partial-rope")
     if kinds & {"layernorm", "rmsnorm"}:
         words.add("qk-norm")
-    linears = [f for f in makers if f.kind == "linear"]
-    key_linears = [f for f in key_makers if f.kind == "linear"]
+    linears = [f for f in makers if _linear(f)]
+    key_linears = [f for f in key_makers if _linear(f)]
     if linears and {id(f) for f in linears} == {id(f) for f in key_linears}:
         words.add("fused-qkv")
-    elif _apart(linears, key_linears):
+    elif _apart(query, key, wiring):
         words.add("cross")
+    if any(_linear(g) for f in key_linears for g in wiring.linears(f.sources[:1])[0]):
+        words.add("latent-keys")
     if any(_biased(f) for f in linears + key_linears):
         words.add("qkv-bias")
     words |= _mask_words(attention, wiring)
@@ -141,6 +144,10 @@ def _uneven(constant: gs.Constant) -> bool:
     return bool(np.mean(np.abs(bends) > 1e-3 * max(float(np.abs(values).max()), 1e-30)) > 0.5)
 
 
+def _linear(finding: Finding) -> bool:
+    return bool(finding.facts["label"] == "linear")
+
+
 def _part(rotation: Finding, query: gs.Tensor) -> bool:
     """Whether the rotated channels are fewer than those the scores are made of."""
     low, high, width = rotation.facts.get("features", (0, 0, 0))
@@ -151,11 +158,10 @@ def _part(rotation: Finding, query: gs.Tensor) -> bool:
     return len(sizes) == 2 and sizes[0] < sizes[1]
 
 
-def _apart(query: list[Finding], key: list[Finding]) -> bool:
-    """Whether queries and keys are projections of different values, or keys come ready from elsewhere."""
-    if not query or not key:
-        return bool(query)
-    return not {id(value_of(f.sources[0])) for f in query} & {id(value_of(f.sources[0])) for f in key}
+def _apart(query: gs.Tensor, key: gs.Tensor, wiring: Wiring) -> bool:
+    """Whether queries and keys are made from different values."""
+    one, other = wiring.streams([query]), wiring.streams([key])
+    return bool(one) and bool(other) and not one & other
 
 
 def _biased(linear: Finding) -> bool:
@@ -175,7 +181,7 @@ def _parallel(linears: list[Finding], attention: Finding, wiring: Wiring) -> boo
         if activation.facts["label"] in CAPS:
             continue
         for up in wiring.linears([activation.sources[0]])[0]:
-            if up.kind == "linear" and id(wiring.unnormed(up.sources[0])) in stream:
+            if _linear(up) and id(wiring.unnormed(up.sources[0])) in stream:
                 return True
     return False
 

@@ -13,7 +13,7 @@ from .inputs import input_features
 from .wiring import Wiring, value_of
 from .words import Features
 
-NOT_BETWEEN_LAYERS = ("tanh", "softcap", "affine")
+NOT_BETWEEN_LAYERS = ("tanh", "softcap", "affine", "clip")
 """Functions that poolers, caps and heads have: they do not tell the activation of the layers."""
 
 

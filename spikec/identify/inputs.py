@@ -14,7 +14,7 @@ from ..ir import region
 from ..ir.inputs import FILLERS
 from ..ir.program import Finding
 from ..ir.weights import DerivedValues, MappedValues, read
-from .wiring import LOOK, Wiring, operands
+from .wiring import LOOK, Wiring, operands, value_of
 from .words import Features
 
 MOVES = {
@@ -124,6 +124,8 @@ def _convolutions(out: Features, wiring: Wiring) -> None:
     for node in wiring.program.graph.nodes:
         if node.op != "Conv" or len(node.inputs) < 2 or node.inputs[1].shape is None:
             continue
+        if graphs.producer(value_of(node.inputs[0])) is not None:
+            continue  # not the model's input
         kernel = list(node.inputs[1].shape)[2:]
         strides = list(node.attrs.get("strides", [1] * len(kernel)))
         if len(kernel) == 2 and strides == kernel:

@@ -61,7 +61,24 @@ class Wiring:
 
     def linears(self, tensors: Iterable[gs.Tensor]) -> tuple[list[Finding], list[Finding]]:
         """The linear layers that made these tensors, and what lies between."""
-        return self.back(tensors, lambda f: f.kind in STOPS)
+        return self.back(tensors, lambda f: f.kind in STOPS or f.facts["label"] in STOPS)
+
+    def streams(self, tensors: Iterable[gs.Tensor]) -> set[int]:
+        """The residual sums, tables and inputs of the model that these tensors are made from, by id."""
+        found: set[int] = set()
+        seen: set[int] = set()
+        stack = list(tensors)
+        while stack and len(seen) < LOOK:
+            tensor = stack.pop()
+            node, finding = graphs.producer(tensor), self.by_result.get(id(tensor))
+            if node is None or (finding is not None and finding.kind in ("residual", "embedding")):
+                if isinstance(tensor, gs.Variable) and tensor.name:
+                    found.add(id(tensor))
+            elif id(node) not in seen:
+                seen.add(id(node))
+                sources = finding.sources[:1] if finding is not None and finding.kind == "rope" else None
+                stack.extend(operands(node) if sources is None else sources)
+        return found
 
     def activations_of(self, block: int) -> list[Finding]:
         return self.activations.get(block, [])
