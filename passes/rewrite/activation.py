@@ -12,10 +12,12 @@ from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Certificate, Finding, Program
 
 from ..calibrate.thresholds import HEADROOM
-from .fit import GRID, REACH, SMALLEST_OCTAVE, Neuron, fit
+from .fit import GRID, REACH, SMALLEST_OCTAVE, Function, Neuron, fit
 
-OCTAVE_BITS = 8
-"""Bits within an octave of the output: a relative error of at most 2**-8."""
+OCTAVE_BITS, FINE_OCTAVE_BITS = 8, 10
+"""Bits within an octave of the output: a relative error of at most 2**-bits. The finer where the trains are
+finer too, or this error would be the largest of all."""
+FINE_TIMESTEPS = 13
 
 
 @compiler_pass(after=["choose_thresholds"])
@@ -28,7 +30,7 @@ def spike_activations(program: Program) -> None:
             key = function(GRID).tobytes()
         if key not in neurons:
             try:
-                neuron = fit(function, OCTAVE_BITS)
+                neuron = _fitted(function, program.settings["timesteps"])
             except ValueError as error:
                 program.refuse(finding, str(error))
                 continue
@@ -42,7 +44,7 @@ def spike_activations(program: Program) -> None:
         ]
         source, result = finding.sources[0], finding.result
         spikes = program.node(
-            op, [source, *constants], f"{result.name}/function", np.int32, bits=OCTAVE_BITS, steps=1
+            op, [source, *constants], f"{result.name}/function", np.int32, bits=neuron.bits, steps=1
         )
         value = _deliver(program, finding, spikes, neuron.scale)
         text = (
@@ -50,8 +52,17 @@ def spike_activations(program: Program) -> None:
         )
         label = finding.facts["label"]
         program.replace(
-            finding, value, Certificate(finding.name, label, op.name, text, 20001, worst, 2.0**-OCTAVE_BITS)
+            finding, value, Certificate(finding.name, label, op.name, text, 20001, worst, 2.0**-neuron.bits)
         )
+
+
+def _fitted(function: Function, timesteps: int) -> Neuron:
+    """The neuron of a function; the coarser one where the finer one's codes would end sooner."""
+    if timesteps >= FINE_TIMESTEPS:
+        neuron = fit(function, FINE_OCTAVE_BITS)
+        if min(-neuron.low, neuron.high) >= REACH:
+            return neuron
+    return fit(function, OCTAVE_BITS)
 
 
 def _tell_saturation(program: Program, finding: Finding, neuron: Neuron) -> None:
@@ -64,7 +75,7 @@ def _tell_saturation(program: Program, finding: Finding, neuron: Neuron) -> None
         with np.errstate(all="ignore"):
             value = finding.facts["function"](ends)
             kept = finding.facts["function"](np.array([neuron.low, neuron.high]))
-        if not np.allclose(value, kept, rtol=2.0**-OCTAVE_BITS, atol=2.0 ** (SMALLEST_OCTAVE - OCTAVE_BITS)):
+        if not np.allclose(value, kept, rtol=2.0**-neuron.bits, atol=2.0 ** (SMALLEST_OCTAVE - neuron.bits)):
             text = f"{label} saturates outside {covered}; its inputs go from {seen[0]:.4g} to {seen[1]:.4g}"
             program.tell("SPK202", finding.name, text)
             return
@@ -96,7 +107,7 @@ def _error(program: Program, finding: Finding, neuron: Neuron) -> float:
     """The neuron against ONNX Runtime running the original nodes: whatever we misread of them would show."""
     x = np.sinh(np.linspace(np.arcsinh(neuron.low), np.arcsinh(neuron.high), 20001)).astype(np.float32)
     code = OPS["SpikeFunction"].numpy(
-        x, neuron.edges, neuron.thresholds, neuron.base, neuron.stride, bits=OCTAVE_BITS, steps=1
+        x, neuron.edges, neuron.thresholds, neuron.base, neuron.stride, bits=neuron.bits, steps=1
     )[0]
     exact = region.execute(finding.sources[0], finding.facts["value"], x, program.graph.opset)
     return float(

@@ -36,6 +36,11 @@ class Neuron:
     low: float
     high: float
 
+    @property
+    def bits(self) -> int:
+        """Bits an octave."""
+        return int(self.thresholds.shape[-1]).bit_length() - 1
+
 
 def fit(function: Function, bits: int) -> Neuron:
     """Thresholds of `function`, `bits` bits an octave, where in [-REACH, REACH] its codes
