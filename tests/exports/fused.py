@@ -12,6 +12,7 @@ from exports.counts import (
     FUSED,
     GATED,
     LAYERNORM,
+    LINEAR,
     OTHER,
     PLAIN,
     QUICK,
@@ -38,6 +39,7 @@ class Fused:
     sizes: tuple[Sizes, Sizes] = (FIRST, SECOND)
 
 
+SOFTMAX = Counts(softmax=1)
 ENCODER = FUSED + PLAIN + 2 * LAYERNORM
 GQA = SEPARATE + GATED + 2 * RMSNORM
 CACHED = tuple({**s, "past": KEPT, "total": s["length"] + KEPT} for s in (FIRST, SECOND))
@@ -85,6 +87,10 @@ MODELS: dict[str, Fused] = {
     "gpt_oss": Fused(
         lambda: llama(sink=True, cached=False, local_window_size=3),
         LAYERS * (GQA + ROPE + SILU) + RMSNORM + OTHER,
+    ),
+    "mixtral": Fused(
+        lambda: llama(experts=4, cached=False),
+        LAYERS * (SEPARATE + 9 * LINEAR + SOFTMAX + 2 * RMSNORM + ROPE + SILU) + RMSNORM + OTHER,
     ),
     "phi": Fused(
         lambda: parallel("each", "FastGelu", HEAD // 2),

@@ -16,6 +16,7 @@ def llama(
     sink: bool = False,
     cached: bool = True,
     activation: str = "silu",
+    experts: int = 0,
     **attrs: float,
 ) -> Net:
     """GroupQueryAttention as the model builder writes it; `rotary`: "inside", "outside" or "none"."""
@@ -61,8 +62,18 @@ def llama(
             if cached:
                 net.output(f"present_{i}.{n}", value, ["batch", shared, "total", HEAD])
         normed, x = skip_rms(net, net.linear(context[0], DIM, DIM, False), x)
-        normed, x = skip_rms(net, gated(net, normed, activation), x)
+        mlp = mixed(net, normed, experts) if experts else gated(net, normed, activation)
+        normed, x = skip_rms(net, mlp, x)
     return head(net, normed)
+
+
+def mixed(net: Net, x: str, experts: int) -> str:
+    """Two of so many experts, gated by SiLU; gate and value are one product, interleaved."""
+    scores = net("Reshape", net.linear(x, DIM, experts, False), net.ints(-1, experts))
+    up = net.constant(normal(net.rng, (experts, 2 * HIDDEN, DIM)) / DIM**0.5)
+    down = net.constant(normal(net.rng, (experts, DIM, HIDDEN)) / HIDDEN**0.5)
+    named = {"k": 2, "activation_type": "swiglu", "swiglu_fusion": 1, "normalize_routing_weights": 1}
+    return net.ms("MoE", x, scores, up, "", down, **named)
 
 
 def parallel(heads: str, activation: str, turned: int) -> Net:

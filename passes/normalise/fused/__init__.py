@@ -14,7 +14,7 @@ from spikec.ir import graph as graphs
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Program
 
-from . import activations, attention, group_query, norms, products, rotary, standard_attention
+from . import activations, attention, experts, group_query, norms, products, rotary, standard_attention
 from .infer import infer
 from .parts import Kept, Parts, Results, Surroundings
 from .whole import WHOLE
@@ -22,8 +22,8 @@ from .whole import WHOLE
 Form = Callable[[Parts], Results]
 
 FORMS: dict[tuple[str, str], Form] = {
-    **activations.FORMS, **attention.FORMS, **group_query.FORMS, **norms.FORMS, **products.FORMS,
-    **rotary.FORMS, **standard_attention.FORMS,
+    **activations.FORMS, **attention.FORMS, **experts.FORMS, **group_query.FORMS, **norms.FORMS,
+    **products.FORMS, **rotary.FORMS, **standard_attention.FORMS,
 }  # fmt: skip
 """Every operator that is taken apart, by domain and name."""
 

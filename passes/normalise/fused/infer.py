@@ -66,9 +66,7 @@ def _keep_unsliced(node: gs.Node) -> None:
 
 def _open(tensor: gs.Tensor) -> bool:
     return bool(tensor.name) and (
-        tensor.dtype is None
-        or tensor.shape is None
-        or any(size is None for size in tensor.shape)
+        tensor.dtype is None or tensor.shape is None or any(size is None for size in tensor.shape)
     )
 
 

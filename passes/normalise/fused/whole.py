@@ -13,7 +13,7 @@ WHOLE: dict[tuple[str, str], str] = {
         (CACHE, "DecoderMaskedMultiHeadAttention DecoderMaskedSelfAttention DecoderAttention"),
         (SEARCH, "BeamSearch GreedySearch Sampling WhisperBeamSearch"),
         ("its keys are chosen by blocks or windows in the kernel", "SparseAttention LongformerAttention"),
-        ("its experts are chosen and mixed inside the kernel", "MoE QMoE"),
+        ("its experts are quantised, chosen and mixed inside the kernel", "QMoE"),
         (
             "its tensors are quantised and ordered for one GPU kernel",
             "QOrderedAttention QOrderedGelu QOrderedLayerNormalization QOrderedMatMul",
