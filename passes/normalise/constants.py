@@ -45,7 +45,8 @@ MADE_OF_POSITIONS = {
 @compiler_pass(after=["take_constants", "modernise", "widen"])
 def fold_constants(program: Program) -> None:
     for _ in range(ROUNDS):
-        if not fold(program, Types(program.graph)):
+        types = program.settings["types"] = Types(program.graph)
+        if not fold(program, types):
             break
     ordered(program)
 

@@ -38,5 +38,6 @@ def split_gemm(program: Program) -> None:
             if node.name in program.origin:
                 program.origin[bias.name] = program.origin[node.name]
             graph.nodes.append(bias)
-    graphs.prune(graph)
-    graphs.sort(graph)
+    if split:
+        graphs.prune(graph)
+        graphs.sort(graph)

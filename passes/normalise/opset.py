@@ -8,10 +8,12 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from spikec.ir.diagnostics import SpikecError
+from spikec.ir.order import bodies
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Program
 
 from .rewiring import Replacement, each_node, has_input, integers, is_standard
+from .types import infer_types
 
 MODERN = 18
 """The opset of the spiking operators' bodies; newer graphs stay as they are."""
@@ -29,6 +31,10 @@ def modernise(program: Program) -> None:
     opset = program.graph.opset
     if opset >= MODERN:
         return
+
+    flattening = [node for body in bodies(program.graph) for node in body.nodes if node.op in FLATTENING]
+    if opset < 13 and any(node.inputs[0].shape is None for node in flattening):
+        infer_types(program)
 
     def rewrite(node: gs.Node) -> list[gs.Node] | None:
         if not is_standard(node):

@@ -20,8 +20,11 @@ INVENTED = "unk__"
 @compiler_pass(after=["split_gemm", "spell_products"])
 def infer_types(program: Program) -> None:
     """Where inference knows less than the file says, the file's word stands."""
-    types = Types(program.graph)
-    for tensor in variables(program.graph):
+    made = variables(program.graph)
+    types = program.settings.get("types")
+    if types is None or any(tensor.name not in types.names for tensor in made):
+        types = Types(program.graph)
+    for tensor in made:
         dtype = types.dtype(tensor)
         tensor.dtype = dtype if dtype is not None else tensor.dtype
         tensor.shape = merged(types.shape(tensor), tensor.shape)
@@ -52,6 +55,7 @@ class Types:
     names in two shapes are the same size."""
 
     def __init__(self, graph: gs.Graph) -> None:
+        self.names = {tensor.name for tensor in variables(graph)}
         self.found: dict[str, tuple[np.dtype | None, list[Dim] | None]] = {}
         model = graphs.skeleton(graph)
         del model.graph.value_info[:]
