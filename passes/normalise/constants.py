@@ -124,22 +124,36 @@ def _later(node: gs.Node, given: list[gs.Constant], kept: Kept) -> list[gs.Const
     key = (node.op, repr(sorted(node.attrs.items())), *(id(i._values) for i in given))
     if key in kept:
         return kept[key][1]
-    stand_ins = [
-        np.broadcast_to(np.zeros((), dtype_of(i)), tuple(i.shape))
-        if math.prod(i.shape) > numeric.LARGEST
-        else array(i)
-        for i in given
-    ]
-    shapes = numeric.evaluate(node, stand_ins)
-    if shapes is None:
+    forms = _forms(node, given)
+    if forms is None:
         return None
     frozen = gs.Node(node.op, node.name, attrs=dict(node.attrs), domain=node.domain)
     count = len(node.outputs)
     made = []
-    for index, (output, like) in enumerate(zip(node.outputs, shapes, strict=True)):
-        made.append(derived(output.name, given, _output(frozen, count, index), like.shape, like.dtype))
+    for index, (output, (shape, dtype)) in enumerate(zip(node.outputs, forms, strict=True)):
+        made.append(derived(output.name, given, _output(frozen, count, index), shape, dtype))
     kept[key] = given, made
     return made
+
+
+def _forms(node: gs.Node, given: list[gs.Constant]) -> list[tuple[tuple[int, ...], np.dtype]] | None:
+    """Shape and type of every output, without the numbers."""
+    first, dtype = tuple(given[0].shape), dtype_of(given[0])
+    if node.op in SCALING:
+        return [(np.broadcast_shapes(*(tuple(i.shape) for i in given)), dtype)]
+    if node.op == "Concat":
+        axis = node.attrs["axis"] % len(first)
+        total = sum(i.shape[axis] for i in given)
+        return [((*first[:axis], total, *first[axis + 1 :]), dtype)]
+    if node.op == "Gather":
+        axis = node.attrs.get("axis", 0) % len(first)
+        return [(first[:axis] + first[axis + 1 :], dtype)]
+    if node.op == "Cast":
+        (made,) = numeric.evaluate(node, [np.zeros((), dtype)]) or [None]
+        return None if made is None else [(first, made.dtype)]
+    views = [np.broadcast_to(np.zeros((), dtype), first), *(array(i) for i in given[1:])]
+    made = numeric.evaluate(node, views)
+    return None if made is None else [(value.shape, value.dtype) for value in made]
 
 
 def _output(node: gs.Node, count: int, index: int) -> Callable[..., np.ndarray]:
