@@ -118,7 +118,8 @@ def test_every_operator_computed_is_compared() -> None:
 
 @pytest.mark.parametrize(
     ("op", "operands"),
-    [("Div", [np.array([1]), np.array([0])]), ("Reshape", [X, np.array([5, 5])]), ("Gather", [X, np.array(9)]),
+    [("Div", [np.array([1]), np.array([0])]), ("Reshape", [X, np.array([5, 5])]),
+     ("Gather", [X, np.array(9)]),
      ("ConstantOfShape", [np.array([1 << 20])]), ("MatMul", [X, X.transpose(0, 2, 1)])],
 )  # fmt: skip
 def test_what_cannot_or_should_not_be_computed_stays(op: str, operands: list[np.ndarray]) -> None:
