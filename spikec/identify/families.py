@@ -41,7 +41,8 @@ ENCODER_DECODERS = (
     Family("torch.nn.TransformerDecoder", "", "layernorm cross", "tokens"),
 )
 ENCODERS = (
-    Family("DeBERTa-like encoder", "DeBERTa v1 to v3, XLNet", "layernorm post-norm disentangled", "learned-positions"),
+    Family("DeBERTa-like encoder", "DeBERTa v1 to v3, XLNet",
+           "layernorm post-norm disentangled", "learned-positions"),
     Family("ALBERT-like encoder", "ALBERT", "layernorm post-norm shared-layers tokens", "causal"),
     Family("MPNet-like encoder", "MPNet", "layernorm post-norm relative tokens", "causal"),
     Family("ELECTRA-like encoder", "ELECTRA, RemBERT",
