@@ -16,7 +16,8 @@ from .passes.classify import NO_ACTIVATION, SELECTS
 from .passes.methods import METHODS
 
 CODE = re.compile(r"[A-Z]{1,4}\d{3}", re.IGNORECASE)
-NEAREST = 3
+NEAREST, CLOSE = 3, 0.5
+"""How many similar names are told, and how similar they are."""
 Known = dict[str, Any]
 """`decisions`, `findings`, `certificates`, `sites`, `misses` and `diagnostics`, as a report has them."""
 
@@ -142,7 +143,11 @@ def _joins(finding: dict[str, Any], results: set[str]) -> bool:
 
 def _refuse(known: Known, name: str, where: str) -> None:
     names = {d["node"] for d in known["decisions"]} | {f["result"] for f in known["findings"]}
-    near = difflib.get_close_matches(name, sorted(names), NEAREST, 0.5)
+    names |= {d["origin"] for d in known["decisions"] if d.get("origin")}
+    near = difflib.get_close_matches(name, sorted(names), NEAREST, CLOSE)
+    if not near:  # what a name ends with may be all that is remembered of it
+        ends = {full.rpartition("/")[2]: full for full in sorted(names)}
+        near = [ends[end] for end in difflib.get_close_matches(name, ends, NEAREST, CLOSE)]
     listed = f"did you mean {', '.join(near)}; " if near else ""
     raise SpikecError(
         f"no node or value named like {name!r}",
