@@ -1,5 +1,5 @@
-"""Einsum, any Gemm, and a matrix on the left-hand side become MatMul with moves around it, so that a product
-has one spelling and its weights one side."""
+"""Einsum, any Gemm, one-point convolutions and a matrix on the left-hand side become MatMul with moves around
+it, and softmax works along the last axis: a product has one spelling, and its weights one side."""
 
 from __future__ import annotations
 
@@ -22,17 +22,28 @@ from .einsum import Plan, plan
 def spell_products(program: Program) -> None:
     spelled = 0
     ranks = Ranks(program)
-    for node in [node for node in program.graph.nodes if node.op in ("Gemm", "Einsum", "MatMul")]:
+    for node in [node for node in program.graph.nodes if node.op in SPELLED]:
         speller = Speller(program, node, ranks)
         if node.op == "Gemm":
             spelled += speller.gemm()
         elif node.op == "Einsum":
             spelled += speller.einsum()
+        elif node.op == "Conv":
+            spelled += speller.pointwise()
+        elif node.op == "Softmax":
+            spelled += speller.softmax()
         elif _turned(node):
             spelled += speller.turn()
     if spelled:
         graphs.prune(program.graph)
         graphs.sort(program.graph)
+
+
+Step = tuple[str, list[gs.Tensor], dict[str, object]]
+"""An operator, its other inputs and its attributes."""
+SPELLED = ("Gemm", "Einsum", "MatMul", "Conv", "Softmax")
+KEEPERS = ("MatMul", "Softmax")
+"""Operators that bear the name and the decision of the node they stand for."""
 
 
 def _turned(node: gs.Node) -> bool:
@@ -71,7 +82,7 @@ class Speller:
     ) -> gs.Variable:
         """One more node; the product keeps the name."""
         self.count += 1
-        product = op == "MatMul"
+        product = op in KEEPERS
         name = self.node.name if product else f"{self.node.name}/{op.lower()}{self.count}"
         if output is None:
             output = gs.Variable(f"{self.result.name}/{op.lower()}{self.count}", inputs[0].dtype)
@@ -81,9 +92,7 @@ class Speller:
         self.program.graph.nodes.append(made)
         return output
 
-    def finish(
-        self, value: gs.Variable, steps: Sequence[tuple[str, list[gs.Tensor], dict[str, object]]]
-    ) -> int:
+    def finish(self, value: gs.Variable, steps: Sequence[Step]) -> int:
         """Applies the remaining steps, the last of which makes the node's own result."""
         self.node.outputs.clear()
         for index, (op, others, attrs) in enumerate(steps):
@@ -96,7 +105,7 @@ class Speller:
         alpha, beta = float(node.attrs.get("alpha", 1.0)), float(node.attrs.get("beta", 1.0))
         a = self.transposed(a, [1, 0]) if node.attrs.get("transA", 0) else a
         b = self.transposed(b, [1, 0]) if node.attrs.get("transB", 0) else b
-        steps: list[tuple[str, list[gs.Tensor], dict[str, object]]] = [("MatMul", [b], {})]
+        steps: list[Step] = [("MatMul", [b], {})]
         if alpha != 1:
             steps.append(("Mul", [self.scalar(alpha, a)], {}))
         if rest and (isinstance(rest[0], gs.Constant) or rest[0].name) and beta != 0:
@@ -142,6 +151,42 @@ class Speller:
             self.transposed(right, perm), [("MatMul", [weight], {}), ("Transpose", [], {"perm": perm})]
         )
 
+    def pointwise(self) -> int:
+        """A convolution of one point wide is a linear layer over the channels."""
+        node = self.node
+        weight, *rest = node.inputs[1:]
+        deep = len(weight.shape or ())
+        plain = (
+            isinstance(weight, gs.Constant)
+            and math.prod(weight.shape[2:]) == 1
+            and node.attrs.get("group", 1) == 1
+            and not any(node.attrs.get("pads", ()))
+            and all(step == 1 for step in node.attrs.get("strides", ()))
+        )
+        if not plain:
+            return 0
+        shape = (weight.shape[1], weight.shape[0])
+        matrix = self.program.derive(
+            f"{weight.name}/matrix", [weight], lambda w: w.reshape(w.shape[:2]).T, shape, dtype_of(weight)
+        )
+        back = [0, deep - 1, *range(1, deep - 1)]
+        steps: list[Step] = [("MatMul", [matrix], {})]
+        steps += [("Add", [bias], {}) for bias in rest if isinstance(bias, gs.Constant) or bias.name]
+        turned = self.transposed(node.inputs[0], [0, *range(2, deep), 1])
+        return self.finish(turned, [*steps, ("Transpose", [], {"perm": back})])
+
+    def softmax(self) -> int:
+        axis, rank = self.node.attrs.get("axis", -1), self.ranks(self.node.inputs[0])
+        if axis == -1 or rank is None:
+            return 0
+        if axis % rank == rank - 1:
+            self.node.attrs["axis"] = -1
+            return 0
+        perm = list(range(rank))
+        perm[axis], perm[-1] = perm[-1], perm[axis]
+        turned = self.transposed(self.node.inputs[0], perm)
+        return self.finish(turned, [("Softmax", [], {"axis": -1}), ("Transpose", [], {"perm": perm})])
+
     def einsum(self) -> int:
         node = self.node
         if len(node.inputs) != 2:
@@ -157,7 +202,7 @@ class Speller:
             return self.weighted(found, left, right)
         a = self.stretched(self.transposed(left, found.left_perm), found.left_new)
         b = self.stretched(self.transposed(right, found.right_perm), found.right_new)
-        steps: list[tuple[str, list[gs.Tensor], dict[str, object]]] = [("MatMul", [b], {})]
+        steps: list[Step] = [("MatMul", [b], {})]
         if found.drop:
             steps.append(("Squeeze", [self.integers(found.drop)], {}))
         if found.out_perm != sorted(found.out_perm):
@@ -196,7 +241,7 @@ class Speller:
         lead = [0] * (len(found.left_perm) - found.added)
         if found.added > 1:
             x = self.add("Reshape", [x, self.integers([*lead, flat[0]])])
-        steps: list[tuple[str, list[gs.Tensor], dict[str, object]]] = [("MatMul", [weight], {})]
+        steps: list[Step] = [("MatMul", [weight], {})]
         if len(outer) != 1:
             steps.append(("Reshape", [self.integers([*lead, *outer])], {}))
         if found.out_perm != sorted(found.out_perm):

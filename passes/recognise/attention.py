@@ -6,8 +6,10 @@ only, so masks and biases are never mistaken for scores; what it does is then me
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from spikec.ir import graph as graphs
@@ -20,6 +22,7 @@ from .attention_facts import measure
 
 THROUGH = numeric.ELEMENTWISE.keys() | numeric.MOVES.keys() | {"Trilu", "ReduceMax"}
 """What may stand between a softmax and the products before and after it."""
+LARGEST_ARRAY = 1 << 22
 LARGEST = 96
 """Nodes between a softmax and its products."""
 ROUTES = {"TopK", "ScatterElements", "GatherElements", "OneHot", "NonZero"}
@@ -32,6 +35,8 @@ class Walk:
     products: list[Finding] = field(default_factory=list)
     nodes: list[gs.Node] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    entries: list[gs.Tensor] = field(default_factory=list)
+    """The operands by which the products were come to."""
 
 
 @compiler_pass(after=["recognise_softmax", "recognise_products"])
@@ -42,8 +47,8 @@ def recognise_attention(program: Program) -> None:
     for softmax in program.of("softmax"):
         before = _back(nominal, softmax, products)
         after = _ahead(softmax, products, outputs)
-        if not before.products or not after.products:
-            _not_attention(program, softmax, before)
+        if not before.products or not after.products or not _weighs(nominal, softmax, after):
+            _not_attention(program, softmax, before, bool(after.products))
             continue
         for finding in before.products:
             finding.facts["label"] = "qk"
@@ -62,6 +67,22 @@ def recognise_attention(program: Program) -> None:
         finding = Finding("attention", scores.sources, context.result, (), facts)
         facts |= measure(nominal, finding, [n for n in before.nodes])
         program.findings.append(finding)
+
+
+def _weighs(nominal: Nominal, softmax: Finding, after: Walk) -> bool:
+    """Whether the product adds up over the axis along which the weights add up to one; where shapes are not
+    known that is taken for granted."""
+    shape = nominal.shape(softmax.result)
+    if shape is None or not shape or math.prod(shape) > LARGEST_ARRAY:
+        return True
+    marks = np.broadcast_to(np.arange(1, shape[-1] + 1, dtype=np.float32), shape)
+    weights = after.entries[0]
+    axis = -1 if weights is after.products[0].sources[0] else -2
+    seen = nominal.evaluate(weights, {id(softmax.result): marks})
+    if seen is None or seen.ndim < 2:
+        return True
+    along = np.moveaxis(seen, axis, -1).reshape(-1, seen.shape[axis])
+    return bool((along == along[:1]).all())
 
 
 def _weight(nominal: Nominal, finding: Finding) -> tuple[int, int]:
@@ -103,6 +124,7 @@ def _ahead(softmax: Finding, products: dict[int, Finding], outputs: dict[int, st
             seen.add(id(node))
             if id(node) in products:
                 walk.products.append(products[id(node)])
+                walk.entries.append(tensor)
             elif node.op in ("Shape", "Size"):
                 continue
             elif node.op not in THROUGH or len(walk.nodes) >= LARGEST:
@@ -124,7 +146,7 @@ def _hidden(walk: Walk, scores: Finding, softmax: Finding, outputs: dict[int, st
     return found
 
 
-def _not_attention(program: Program, softmax: Finding, before: Walk) -> None:
+def _not_attention(program: Program, softmax: Finding, before: Walk, multiplied: bool) -> None:
     """Says what a softmax is for when it weighs no values; a router's stays dense, with its router."""
     routers = {id(f.nodes[0]) for f in program.of("router")}
     stack, chosen = [softmax.sources[0]], False
@@ -140,6 +162,11 @@ def _not_attention(program: Program, softmax: Finding, before: Walk) -> None:
     if chosen:
         softmax.kind = "router"
         text = "softmax of a router: kept dense, so that the same experts are chosen"
+    elif before.products and multiplied:
+        text = (
+            "softmax is not part of an attention of two products: "
+            "its weights are added up over another axis than the one along which they sum to one"
+        )
     elif before.products:
         text = "softmax is not part of an attention of two products: its weights go into no product"
     else:

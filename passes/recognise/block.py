@@ -115,12 +115,11 @@ def _branch(nominal: Nominal, fork: gs.Tensor, end: gs.Tensor) -> set[int] | Non
 def chain_up(nominal: Nominal, joins: list[Join]) -> None:
     """Numbers the chains: an addition follows another when its fork is that one's result, norms and moves
     aside."""
-    by_node = {id(join.node): join for join in joins}
+    by_node = {id(join.node): index for index, join in enumerate(joins)}
+    chains = Chains(len(joins))
     for index, join in enumerate(joins):
-        join.chain = index
-    for join in joins:
         if join.earlier is not None:
-            _merge(joins, join.earlier.chain, join.chain)
+            chains.unite(by_node[id(join.earlier.node)], index)
         stack: list[gs.Tensor] = [join.fork]
         seen: set[int] = set()
         while stack and len(seen) < STREAM:
@@ -129,16 +128,27 @@ def chain_up(nominal: Nominal, joins: list[Join]) -> None:
                 continue
             seen.add(id(node))
             if id(node) in by_node:
-                _merge(joins, by_node[id(node)].chain, join.chain)
+                chains.unite(by_node[id(node)], index)
             elif node.op not in nominals.PRODUCTS:
                 stack.extend(i for i in node.inputs if nominal.is_activation(i))
+    for index, join in enumerate(joins):
+        join.chain = chains.of(index)
 
 
-def _merge(joins: list[Join], one: int, other: int) -> None:
-    if one != other:
-        for join in joins:
-            if join.chain == other:
-                join.chain = one
+class Chains:
+    """Sets of additions that belong together; each is called by its first."""
+
+    def __init__(self, count: int) -> None:
+        self.parent = list(range(count))
+
+    def of(self, index: int) -> int:
+        while self.parent[index] != index:
+            self.parent[index] = index = self.parent[self.parent[index]]
+        return index
+
+    def unite(self, one: int, other: int) -> None:
+        first, second = sorted((self.of(one), self.of(other)))
+        self.parent[second] = first
 
 
 def _label(program: Program, nominal: Nominal, joins: list[Join]) -> None:
@@ -146,9 +156,10 @@ def _label(program: Program, nominal: Nominal, joins: list[Join]) -> None:
     attentions = program.of("attention")
     context = {id(f.facts["context"].nodes[0]): f for f in attentions}
     weighted = {id(f.nodes[0]): f for f in program.findings if f.kind in WEIGHTED and _is_linear(f)}
+    attending, weighing = set(context), set(weighted)
     for join in joins:
-        join.attends = any(node in join.inside for node in context)
-        join.weighs = any(node in join.inside for node in weighted)
+        join.attends = not join.inside.isdisjoint(attending)
+        join.weighs = not join.inside.isdisjoint(weighing)
     blocks = {join.chain for join in joins if join.attends}
     number = _number([join for join in joins if join.chain in blocks])
     member: dict[int, int] = {}

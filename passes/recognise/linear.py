@@ -89,8 +89,8 @@ def _weighted(program: Program, nominal: Nominal, node: gs.Node, index: int, out
         finding.facts |= {"weight": weight, "count": math.prod(weight.shape[:-2])}
         return finding
     facts = {"weight": weight, "label": "linear"}
-    if not nominal.is_data(source) and nominal.origin(source) == 0:
-        why = "a projection of constants, such as relative positions: computed once, not per token"
+    if isinstance(source, gs.Constant):
+        why = "a projection of constants: its result is one too"
         return _dense(node, source, "linear", why)
     if not head and _chooses(node.outputs[0]):
         return Finding("router", (source,), node.outputs[0], (node,), facts)

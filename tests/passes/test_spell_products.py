@@ -1,4 +1,5 @@
-"""Einsum, Gemm and weights on the left are spelled as MatMul, and compute what they did."""
+"""Einsum, Gemm, one-point convolutions and weights on the left are spelled as MatMul, softmax along the last
+axis, and they compute what they did."""
 
 from __future__ import annotations
 
@@ -136,3 +137,33 @@ def test_weights_on_the_left(tmp_path: Path, shape: tuple[int, ...]) -> None:
     program, ops = spelled(tmp_path, "MatMul (w, x)", {"w": (4, 5), "x": shape}, {"w"}, out)
     assert ops == ["Transpose", "MatMul", "Transpose"]
     assert tuple(program.graph.nodes[1].inputs[1].shape) == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "shape", "out"),
+    [((7, 4, 1), (2, 4, 5), "2, 7, 5"), ((7, 4, 1, 1), (2, 4, 5, 6), "2, 7, 5, 6")],
+)
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_convolution_of_one_point(
+    tmp_path: Path, kernel: tuple[int, ...], shape: tuple[int, ...], out: str, biased: bool
+) -> None:
+    shapes = {"x": shape, "w": kernel} | ({"c": (7,)} if biased else {})
+    node = f"Conv ({', '.join(shapes)})"
+    _, ops = spelled(tmp_path, node, shapes, {"w", "c"} & shapes.keys(), out)
+    assert ops == ["Transpose", "MatMul", *["Add"] * biased, "Transpose"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "out"),
+    [("group = 2", "2, 6, 5"), ("strides = [2]", "2, 6, 3"), ("pads = [1, 1]", "2, 6, 7")],
+)
+def test_a_convolution_that_does_more_stays(tmp_path: Path, attributes: str, out: str) -> None:
+    kernel = (6, 2, 1) if "group" in attributes else (6, 4, 1)
+    _, ops = spelled(tmp_path, f"Conv <{attributes}> (x, w)", {"x": (2, 4, 5), "w": kernel}, {"w"}, out)
+    assert ops == ["Conv"]
+
+
+@pytest.mark.parametrize("axis", [0, 1, -2, 2])
+def test_softmax_along_another_axis(tmp_path: Path, axis: int) -> None:
+    _, ops = spelled(tmp_path, f"Softmax <axis = {axis}> (x)", {"x": (2, 3, 4)}, set(), "2, 3, 4")
+    assert ops == (["Softmax"] if axis == 2 else ["Transpose", "Softmax", "Transpose"])
