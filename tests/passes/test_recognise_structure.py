@@ -78,7 +78,8 @@ def test_softmax_over_the_wrong_axis_makes_no_attention(recognise: Recognise) ->
 def test_softmax_over_the_keys_wherever_they_are(recognise: Recognise) -> None:
     """Keys times queries, softmax down the columns, values times that."""
     middle = """kq = MatMul (kh, qt) scaled = Mul (kq, scale) p = Softmax <axis = 2> (scaled)
-        vt = Transpose <perm = [0, 1, 3, 2]> (vh) n = MatMul (vt, p) m = Transpose <perm = [0, 1, 3, 2]> (n)"""
+        vt = Transpose <perm = [0, 1, 3, 2]> (vh) n = MatMul (vt, p)
+        m = Transpose <perm = [0, 1, 3, 2]> (n)"""
     body = f"""{HEADED} qt = Transpose <perm = [0, 1, 3, 2]> (qh) {middle}
         mt = Transpose <perm = [0, 2, 1, 3]> (m) y = Reshape (mt, joined)"""
     given = {k: v for k, v in SHAPES.items() if k != "lowest"}
