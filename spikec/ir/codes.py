@@ -27,7 +27,8 @@ CODES |= {
         "warning",
         "product not convertible",
         "A product of an activation and constant weights has a form that no spiking operator takes.",
-        "Give a weight matrix of two dimensions on the right-hand side.",
+        "Where you can, give a weight matrix of two dimensions on the right-hand side. Convolutions, experts "
+        "whose weights a router picks at run time, and projections of constants stay dense.",
     ),
     "SPK104": Code(
         "warning",

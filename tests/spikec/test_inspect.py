@@ -263,7 +263,10 @@ def test_an_unknown_operator(inspect: Inspect) -> None:
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.example", 1)]
     result = inspect(helper.make_model(graph, opset_imports=opsets, ir_version=9))
     assert result["ops"] == {"com.example:Mystery": 1}
-    assert "Mystery" in str(result["cannot"])
+    assert result["coverage"]["nodes"] == dict.fromkeys(VERDICTS, 0) | {"rejected": 1}
+    (row,) = result["cannot"]
+    assert row["verdict"] == "rejected" and "Mystery" in row["reason"]
+    assert "SPK120" in {d["code"] for d in result["diagnostics"] if d["where"] == row["first"]}
 
 
 def test_it_runs_nothing_and_reads_no_large_weight(tmp_path: Path) -> None:
