@@ -43,6 +43,10 @@ def recognise_activations(program: Program) -> None:
         if id(anchor) in claimed:
             continue
         found = names.best(anchor, claimed)
+        if found is None and (bound := _never_reached(flow, anchor)) is not None:
+            facts = {"label": "affine"}
+            program.findings.append(Finding("affine", (bound,), anchor.outputs[0], (anchor,), facts))
+            continue
         label = found[1].label if found is not None else ""
         if anchor.op in STEERED and label in ("", "function", "affine"):
             continue
@@ -142,6 +146,31 @@ class Names:
     def _affine(self, source: gs.Tensor, result: gs.Tensor) -> bool:
         part = self.flow.closed(source, result) if source is not result else None
         return source is result or (part is not None and self.of(part) is AFFINE)
+
+
+def _never_reached(flow: Flow, anchor: gs.Node) -> gs.Tensor | None:
+    """The value that a bound chosen among constants passes on, as no choice comes near what it can be."""
+    if anchor.op not in ("Max", "Min") or len(anchor.inputs) != 2:
+        return None
+    for value, bound in (anchor.inputs, anchor.inputs[::-1]):
+        choices = _choices(flow, bound)
+        far = PROBES.max() if anchor.op == "Min" else PROBES.min()
+        if choices and all(c > far if anchor.op == "Min" else c < far for c in choices):
+            return value
+    return None
+
+
+def _choices(flow: Flow, tensor: gs.Tensor, depth: int = 4) -> list[float]:
+    """What a scalar can be that is chosen among constants; nothing when it is made otherwise."""
+    if flow.is_fixed(tensor):
+        value = flow.constant(tensor, 1)
+        return [] if value is None else [float(value)]
+    node = graphs.producer(tensor)
+    if node is None or node.op not in ("Neg", "Where") or depth == 0:
+        return []
+    ways = [_choices(flow, i, depth - 1) for i in node.inputs[1 if node.op == "Where" else 0 :]]
+    sign = -1 if node.op == "Neg" else 1
+    return [sign * c for way in ways for c in way] if all(ways) else []
 
 
 def _why_not(flow: Flow, anchor: gs.Node) -> str:

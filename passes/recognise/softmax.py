@@ -31,7 +31,7 @@ def recognise_softmax(program: Program) -> None:
 
 def _native(program: Program, node: gs.Node) -> None:
     if not rows.last_axis(partial(told_shape, program.settings.get("nominal")), node):
-        text = f"{node.op} kept on host: works over axis {node.attrs['axis']}, not the last one"
+        text = f"{node.op} kept on host: works over axis {node.attrs['axis']}, not known to be the last one"
         program.tell("SPK104", node.name, text)
     elif node.op == "LogSoftmax":
         program.tell(

@@ -232,7 +232,7 @@ NORMS = {
 OTHER = (("SPK112", "no softmax of one value"),)
 ALONE = (("SPK105", "not part of an attention"),)
 SOFTMAXES = {
-    "softmax over the sequence": NearMiss("y = Softmax <axis = 1> (x)", {}, (("SPK104", "over axis 1"),)),
+    "softmax over the sequence": NearMiss("y = Softmax <axis = 1> (x)", {"softmax": 1}, ALONE),
     "softmax of opset 11, over sequence and channels": NearMiss(
         "y = Softmax (x)", {"softmax": 1}, ALONE, opset=11
     ),

@@ -59,6 +59,7 @@ BODIES = {
         "softmax",
         "e = Exp (x) s = ReduceSum (e, last) p = Div (e, s) y = Mul (p, root_n)",
     ),
+    "softmax over the sequence": ("softmax", "p = Softmax <axis = 1> (x) y = Mul (p, root_n)"),
     "silu by an exponential": ("silu", "n = Neg (x) e = Exp (n) d = Add (e, one) y = Div (x, d)"),
     "mish": ("mish", "s = Softplus (x) t = Tanh (s) y = Mul (x, t)"),
     "hard swish": ("hard_swish", "a = Div (x, six) b = Add (a, half) c = Clip (b, zero, one) y = Mul (x, c)"),

@@ -166,6 +166,16 @@ def test_the_clamp_of_scores_is_no_function(recognise: Recognise) -> None:
     assert finding.kind == "affine"
 
 
+@pytest.mark.parametrize(("far", "kind"), [(64504.0, "affine"), (6.0, "SPK102")])
+def test_a_bound_chosen_by_whether_anything_overflowed(recognise: Recognise, far: float, kind: str) -> None:
+    """T5 in half precision clamps its hidden values so."""
+    body = """i = IsInf (x) c = Cast <to = 1> (i) m = ReduceMax <keepdims = 0> (c) b = Cast <to = 9> (m)
+        w = Where (b, far, top) n = Neg (w) l = Max (x, n) y = Min (l, w)"""
+    program = recognise(f"{PLAIN} {{ {body} }}", far=far, top=65504.0)
+    told = [d.code for d in program.diagnostics if d.code == "SPK102"]
+    assert [f.kind for f in program.findings] + told == [kind] * 2
+
+
 def test_a_where_steered_by_a_mask_is_no_function(recognise: Recognise) -> None:
     text = f"({X} x, bool[batch, length, 8] m) => ({X} y) {{ y = Where (m, x, lowest) }}"
     program = recognise(text, **constants("lowest"))
