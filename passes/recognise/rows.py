@@ -3,7 +3,6 @@ evaluated on a matrix of probe rows."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -101,12 +100,13 @@ def channels(flow: Flow, one: Region) -> int | None:
     for tensor in (one.source, one.result):
         if tensor.shape and isinstance(tensor.shape[-1], int) and tensor.shape[-1] > 0:
             return tensor.shape[-1]
-    sizes = {
-        i.shape[0] if node.op == "MatMul" else math.prod(np.shape(_vector(flow, i)))
-        for node in one.nodes
-        if node.op in SCALAR_OPS or node.op == "MatMul"
-        for i in flow.fixed(node)
-    }
+    sizes = {1}
+    for node in one.nodes:
+        if node.op == "MatMul":
+            sizes.add(node.inputs[1].shape[0])
+        elif node.op in SCALAR_OPS or node.op in NORMS:
+            vectors = [_vector(flow, i) for i in flow.fixed(node)]
+            sizes |= {vector.size for vector in vectors if vector is not None}
     return max(sizes - {1}, default=None)
 
 
@@ -158,5 +158,6 @@ def _normalise(flow: Flow, node: gs.Node, x: np.ndarray) -> np.ndarray:
     d = x - x.mean(-1, keepdims=True) if NORMS[node.op] == "layernorm" else x
     y = d / np.sqrt((d * d).mean(-1, keepdims=True) + node.attrs.get("epsilon", 1e-5))
     for tensor, join in zip(node.inputs[1:], (np.multiply, np.add), strict=False):
-        y = join(y, _vector(flow, tensor)) if tensor.name else y
+        vector = _vector(flow, tensor) if tensor.name else None
+        y = y if vector is None else join(y, vector)
     return y

@@ -185,7 +185,8 @@ class Flow:
     def open_around(self, node: gs.Node) -> Iterator[Region]:
         """Regions that hold `node` and are not closed, the largest first: to tell why one was refused."""
         before = {id(tensor) for tensor in self.above(node.outputs[0])}
-        reached, frontier = [], [node.outputs[0]]
+        reached: list[gs.Tensor] = []
+        frontier = [node.outputs[0]]
         seen = {id(node)}
         while frontier and len(reached) < LARGEST:
             tensor = frontier.pop(0)

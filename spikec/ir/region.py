@@ -15,17 +15,7 @@ import onnx_graphsurgeon as gs
 import onnxruntime as ort
 
 from . import graph as graphs
-from .operators import (  # noqa: F401
-    ELEMENTWISE,
-    PARAMETRIC,
-    REDUCTIONS,
-    SCALAR_OPS,
-    cast,
-    clip,
-    erf,
-    gelu_erf,
-    gelu_tanh,
-)
+from .operators import ELEMENTWISE, PARAMETRIC, REDUCTIONS, SCALAR_OPS, gelu_erf, gelu_tanh  # noqa: F401
 from .weights import array
 
 SPREADING = {"Expand", "Unsqueeze"}
@@ -198,30 +188,3 @@ def leak(nodes: list[gs.Node], result: gs.Tensor, graph: gs.Graph) -> str:
             if o is not result and (id(o) in outputs or any(id(user) not in inside for user in o.outputs)):
                 return str(o.name)
     return ""
-
-
-def from_data(tensor: gs.Tensor, inputs: bool = True) -> bool:
-    """Whether the tensor depends on a table of vectors or a product with weights, or (with `inputs`) on a
-    real-valued input; positions, masks and shapes do not."""
-    seen: set[int] = set()
-    stack = [tensor]
-    while stack:
-        current = stack.pop()
-        node = graphs.producer(current)
-        if node is None:
-            real = (
-                isinstance(current, gs.Variable)
-                and current.name
-                and np.issubdtype(current.dtype, np.floating)
-            )
-            if inputs and real:
-                return True
-            continue
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        tables = [i for i in node.inputs if isinstance(i, gs.Constant) and len(i.shape) == 2]
-        if tables and node.op in ("MatMul", "Gemm", "Gather"):
-            return True
-        stack.extend(node.inputs)
-    return False
