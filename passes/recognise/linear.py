@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
 from spikec.ir import graph as graphs
@@ -13,7 +12,7 @@ from spikec.ir import nominal as nominals
 from spikec.ir import numeric, region
 from spikec.ir.nominal import Nominal
 from spikec.ir.pipeline import compiler_pass
-from spikec.ir.program import Decision, Finding, Program
+from spikec.ir.program import Finding, Program
 from spikec.ir.weights import dtype_of
 
 SHAPE_OPS = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Identity", "Slice", "Gather"}
@@ -76,13 +75,7 @@ def _weighted(program: Program, nominal: Nominal, node: gs.Node, index: int, out
         return _dense(node, source, "linear", "constant on the left-hand side")
     head = _is_head(node.outputs[0], outputs)
     if not isinstance(weight, gs.Constant):
-        stored = _transposed(weight)
-        if stored is not None and head:
-            facts = {"weight": stored.inputs[0], "label": "head"}
-            return Finding("head", (source,), node.outputs[0], (node,), facts)
-        if stored is None:
-            return _dense(node, source, "linear", "its weights are computed in the graph from constants")
-        weight = node.inputs[index] = _fold(program, stored)
+        return _dense(node, source, "linear", "its weights are computed in the graph from constants")
     weight = _as_matrix(program, nominal, node, weight)
     if len(weight.shape) != 2:
         finding = _dense(node, source, "linear", f"weight has {len(weight.shape)} dimensions, not 2")
@@ -143,32 +136,6 @@ def _is_dynamic(nominal: Nominal, node: gs.Node) -> bool:
         return True
     shape = nominal.shape(operands[0]) or tuple(operands[0].shape or ())
     return node.op != "MatMul" or not shape or shape[-1] != 1
-
-
-def _transposed(tensor: gs.Tensor) -> gs.Node | None:
-    """The Transpose of a constant matrix that others read too: an embedding table tied to the head."""
-    node = graphs.producer(tensor)
-    if node is not None and node.op == "Transpose" and isinstance(node.inputs[0], gs.Constant):
-        return node
-    return None
-
-
-def _fold(program: Program, node: gs.Node) -> gs.Constant:
-    """The transposed constant, one for all; the Transpose goes with its last reader."""
-    stored = node.inputs[0]
-    perm = list(node.attrs.get("perm", range(len(stored.shape))[::-1]))
-    if perm == sorted(perm):
-        weight = stored
-    else:
-        shape = [stored.shape[axis] for axis in perm]
-        name = f"{stored.name}/transposed" + ("" if len(perm) == 2 else "_" + "".join(map(str, perm)))
-        weight = program.derive(name, [stored], lambda w: np.transpose(w, perm), shape, dtype_of(stored))
-    if len(node.outputs[0].outputs) == 1 and all(o is not node.outputs[0] for o in program.graph.outputs):
-        reason = "folded: the constant is stored transposed"
-        program.decisions[node.name] = Decision(node.name, node.op, "linear", reason)
-        node.inputs.clear()
-        node.outputs.clear()
-    return weight
 
 
 def _chooses(result: gs.Tensor) -> bool:
