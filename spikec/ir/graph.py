@@ -14,7 +14,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from .census import graph_protos, take
 from .diagnostics import SpikecError, reason
 from .order import bodies, canonicalise, name_nodes, producer, prune, sort, subgraph_inputs
-from .plain import checkable, plain
+from .plain import check, plain
 from .storage import DataFile
 from .weights import INLINE_BYTES, MappedValues, dtype_of, overlapping
 from .wire import skim
@@ -78,7 +78,7 @@ def load(path: Path) -> gs.Graph:
                 )
     _check_data([_mapped(tensor, path) for tensor in _external(model.graph)])
     try:
-        onnx.checker.check_model(checkable(_weightless(model)))
+        check(_weightless(model))
     except onnx.checker.ValidationError as error:
         raise SpikecError(
             "is not a valid ONNX model",

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper, numpy_helper, parser
 
 from spikec.ir.diagnostics import SpikecError
-from spikec.ir.plain import checkable, plain
+from spikec.ir.plain import check, checkable, plain
 
 SQUARE = """<domain: "local", opset_import: ["": {opset}]> twice (x) => (y) {{ y = Add (x, x) }}"""
 
@@ -76,3 +76,17 @@ def test_what_onnx_runtime_takes_is_no_error(node: str) -> None:
 def test_an_operator_that_nobody_has_is_an_error() -> None:
     with pytest.raises(onnx.checker.ValidationError, match="Nonsense"):
         onnx.checker.check_model(checkable(model(18, "y = Nonsense (x)")))
+
+
+def test_nodes_in_any_order_are_no_error() -> None:
+    given = model(18, "b = Neg (a) y = Exp (b) a = Abs (x)")
+    before = given.SerializeToString()
+    with pytest.raises(onnx.checker.ValidationError):
+        onnx.checker.check_model(given)
+    check(given)
+    assert given.SerializeToString() == before
+
+
+def test_a_cycle_is_an_error() -> None:
+    with pytest.raises(onnx.checker.ValidationError, match="sorted"):
+        check(model(18, "b = Add (a, x) a = Neg (b) y = Exp (b)"))

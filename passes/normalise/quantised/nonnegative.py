@@ -50,9 +50,9 @@ def nonnegative(tensor: gs.Tensor) -> bool:
             return False
         if node.op in ALWAYS or _is_square(node):
             continue
-        if node.op not in WHEN_ALL_ARE:
+        if node.op not in WHEN_ALL_ARE and node.op != "Where":
             return False
-        needed = node.inputs[:1] if node.op in SHAPED else node.inputs
+        needed = node.inputs[:1] if node.op in SHAPED else node.inputs[node.op == "Where" :]
         stack.extend((i, depth + 1) for i in needed if i.name)
     return True
 

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from spikec.ir import graph as graphs
+from spikec.ir import region
 from spikec.ir.order import bodies
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Program
@@ -110,7 +111,8 @@ class Real:
         begins_at_zero = bool(
             ((0 if zero is None else array(zero).astype(np.float64)) == np.float64(low)).all()
         )
-        if begins_at_zero and not nonnegative(value):
+        # (angles and positions are not below zero either, though nothing here says so)
+        if begins_at_zero and not nonnegative(value) and region.from_data(value):
             value = self.add(node, "Relu", [value])
         self.roundings += 1
         self.hold(node.outputs[0], value)
