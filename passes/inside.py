@@ -70,13 +70,15 @@ def _written_out(program: Program) -> tuple[Program, dict[str, int]]:
 def _one_trip(node: gs.Node) -> tuple[list[gs.Node], list[gs.Tensor], int]:
     """The body once, on what the loop begins with, and how often it runs (once if nobody knows)."""
     (body,) = bodies_of(node)
-    first, last = [], []
+    first: list[gs.Node] = []
+    last: list[gs.Node] = []
+    axes: list[int] = []
     zero = gs.Constant(f"{node.name}/first", np.asarray(0, np.int64))
     if node.op == "Loop":
         trips = node.inputs[0]
         count = int(array(trips).item()) if isinstance(trips, gs.Constant) else 1
         given = [zero, gs.Constant(f"{node.name}/true", np.asarray(True)), *node.inputs[2:]]
-        results, kept, axes = list(body.outputs[1:]), len(node.inputs) - 2, []
+        results, kept = list(body.outputs[1:]), len(node.inputs) - 2
     else:
         taken = int(node.attrs["num_scan_inputs"])
         kept = len(node.inputs) - taken

@@ -149,8 +149,8 @@ def _forms(node: gs.Node, given: list[gs.Constant]) -> list[tuple[tuple[int, ...
         axis = node.attrs.get("axis", 0) % len(first)
         return [(first[:axis] + first[axis + 1 :], dtype)]
     if node.op == "Cast":
-        (made,) = numeric.evaluate(node, [np.zeros((), dtype)]) or [None]
-        return None if made is None else [(first, made.dtype)]
+        cast = numeric.evaluate(node, [np.zeros((), dtype)])
+        return None if cast is None else [(first, cast[0].dtype)]
     views = [np.broadcast_to(np.zeros((), dtype), first), *(array(i) for i in given[1:])]
     made = numeric.evaluate(node, views)
     return None if made is None else [(value.shape, value.dtype) for value in made]
@@ -171,9 +171,10 @@ def _sizes(node: gs.Node, types: Types) -> list[gs.Constant] | None:
     if node.op in ("Shape", "Size"):
         shape = types.shape(node.inputs[0])
         picked = _part(node, shape) if shape is not None else None
-        if picked is None or not all(isinstance(d, int) for d in picked):
+        sizes = [d for d in picked or () if isinstance(d, int)]
+        if picked is None or len(sizes) < len(picked):
             return None
-        value = np.asarray(math.prod(picked) if node.op == "Size" else picked, np.int64)
+        value = np.asarray(math.prod(sizes) if node.op == "Size" else sizes, np.int64)
         return [gs.Constant(node.outputs[0].name, value)]
     maker = graphs.producer(node.inputs[0]) if node.op in ("Gather", "Slice") else None
     if maker is None or maker.op != "Shape" or not is_standard(maker):
@@ -181,11 +182,11 @@ def _sizes(node: gs.Node, types: Types) -> list[gs.Constant] | None:
     shape = types.shape(maker.inputs[0])
     if shape is None or any(constant_input(node, i) is None for i in range(1, len(node.inputs))):
         return None
-    sizes = _part(maker, shape)
-    places = numeric.evaluate(node, [np.arange(len(sizes)), *(array(i) for i in node.inputs[1:])])
-    if places is None or not all(isinstance(sizes[i], int) for i in places[0].reshape(-1)):
+    entries = _part(maker, shape)
+    places = numeric.evaluate(node, [np.arange(len(entries)), *(array(i) for i in node.inputs[1:])])
+    if places is None or not all(isinstance(entries[i], int) for i in places[0].reshape(-1)):
         return None
-    value = np.asarray([sizes[i] for i in places[0].reshape(-1)], np.int64).reshape(places[0].shape)
+    value = np.asarray([entries[i] for i in places[0].reshape(-1)], np.int64).reshape(places[0].shape)
     return [gs.Constant(node.outputs[0].name, value)]
 
 

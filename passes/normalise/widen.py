@@ -62,7 +62,7 @@ def _enter(graph: gs.Graph) -> list[str]:
     found = []
     for tensor in graph.inputs:
         kind = _kind(tensor.dtype)
-        if kind not in OTHER:
+        if kind is None or kind not in OTHER:
             continue
         found.append(kind.name)
         tensor.dtype = FLOAT if kind == BFLOAT16 else kind
@@ -78,7 +78,7 @@ def _leave(graph: gs.Graph) -> list[str]:
     found = []
     for tensor in graph.outputs:
         kind, maker = _kind(tensor.dtype), graphs.producer(tensor)
-        if kind not in OTHER or maker is None:
+        if kind is None or kind not in OTHER or maker is None:
             continue
         found.append(kind.name)
         tensor.dtype = FLOAT if kind == BFLOAT16 else kind
@@ -114,7 +114,7 @@ def _widen_attributes(node: gs.Node) -> list[str]:
     border = node.op == "Cast" and node.name == f"{node.outputs[0].name}/{_kind(node.attrs['to'])}"
     for key, value in node.attrs.items():
         if key in TYPE_ATTRIBUTES and not border and _is_number(value) and int(value) in NUMBERS:
-            found.append(_kind(int(value)).name)
+            found.append(onnx.helper.tensor_dtype_to_np_dtype(int(value)).name)
             node.attrs[key] = int(onnx.TensorProto.FLOAT)
         elif isinstance(value, gs.Constant) and dtype_of(value) in OTHER:
             _widen_constant(value)
