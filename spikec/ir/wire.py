@@ -41,12 +41,14 @@ def skim(path: Path) -> bytes:
 
 
 def _skimmed(data: Data, start: int, end: int, kind: str, location: str) -> bytes:
-    pieces, kept = [], start
+    pieces, kept, last_word = [], start, b""
     for begin, number, first, last in _long_fields(data, start, end):
         if kind == "tensor" and number == RAW:
             if _is_packed(data, start, end):
                 continue
-            tensor = onnx.TensorProto(data_location=onnx.TensorProto.EXTERNAL)
+            tensor = onnx.TensorProto()
+            # said at the very end: a file may say DEFAULT after the data, and what is said last holds
+            last_word = onnx.TensorProto(data_location=onnx.TensorProto.EXTERNAL).SerializeToString()
             for key, value in (("location", location), ("offset", first), ("length", last - first)):
                 tensor.external_data.add(key=key, value=str(value))
             piece = tensor.SerializeToString()
@@ -57,7 +59,7 @@ def _skimmed(data: Data, start: int, end: int, kind: str, location: str) -> byte
             continue
         pieces += [data[kept:begin], piece]
         kept = last
-    return b"".join([*pieces, data[kept:end]])
+    return b"".join([*pieces, data[kept:end], last_word])
 
 
 def _long_fields(data: Data, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:

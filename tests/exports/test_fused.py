@@ -10,6 +10,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from exports.fused import MODELS
+from onnxruntime.quantization import quantize_dynamic
 
 from spikec.compile import FRONT, Settings, compile_model
 from spikec.ir import graph as graphs
@@ -67,6 +68,18 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "whisper_decoder", "clip_vision", "llama_23"])
 def test_counts_in_half_precision(name: str, tmp_path: Path) -> None:
     program = loaded(halved(MODELS[name].make().model()), tmp_path)
+    pipeline.run(program, FRONT, {})
+    wanted, counts = asdict(MODELS[name].counts), found(program)
+    assert {kind: counts[kind] for kind in wanted} == wanted
+
+
+@pytest.mark.parametrize("name", ["bert", "bert_keys", "gpt2_past", "llama", "mixtral", "whisper_decoder"])
+def test_counts_of_quantised_models(name: str, tmp_path: Path) -> None:
+    """QAttention, QEmbedLayerNormalization and integer products, as ONNX Runtime quantises fused models."""
+    onnx.save(MODELS[name].make().model(), tmp_path / "float.onnx")
+    options = {"DefaultTensorType": onnx.TensorProto.FLOAT}
+    quantize_dynamic(tmp_path / "float.onnx", tmp_path / "quantised.onnx", extra_options=options)
+    program = loaded(onnx.load(tmp_path / "quantised.onnx"), tmp_path)
     pipeline.run(program, FRONT, {})
     wanted, counts = asdict(MODELS[name].counts), found(program)
     assert {kind: counts[kind] for kind in wanted} == wanted

@@ -206,6 +206,19 @@ def test_inline_weights_stay_in_the_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert contents_of(tmp_path / "out") == contents_of(tmp_path / "other")
 
 
+def test_an_inline_weight_that_says_so_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that was loaded from external data and saved inline says DEFAULT after the data."""
+    model = models.llama()
+    for tensor in model.graph.initializer:
+        tensor.data_location = onnx.TensorProto.DEFAULT
+    onnx.save(model, tmp_path / "model.onnx")
+    monkeypatch.setattr(wire, "LARGE", 2000)
+    graph = graphs.load(tmp_path / "model.onnx")
+    table = next(c for c in graphs.constants(graph) if c.name == "table")
+    expected = next(t for t in model.graph.initializer if t.name == "table")
+    np.testing.assert_array_equal(array(table), onnx.numpy_helper.to_array(expected))
+
+
 def contents_of(folder: Path) -> dict[str, str]:
     return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir()}
 

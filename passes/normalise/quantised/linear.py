@@ -180,9 +180,32 @@ def attention(real: Real, node: gs.Node) -> str:
     return ""
 
 
+@form("QEmbedLayerNormalization", domain=MICROSOFT)
+def embedding(real: Real, node: gs.Node) -> str:
+    """Its inputs: tokens, segments, three tables, gain, shift, mask; then their scales and zero points."""
+    tables: list[gs.Tensor] = []
+    for place in range(2, 7):
+        if not has_input(node, place):
+            tables.append(gs.Variable.empty())
+            continue
+        table, scale, zero = (constant_input(node, i) for i in (place, place + 6, place + 11))
+        if table is None or scale is None:
+            return "its tables are computed"
+        tables.append(real.constant(table, scale, zero))
+    rest = [node.inputs[7]] if has_input(node, 7) else []
+    inputs = [*node.inputs[:2], *tables, *rest]
+    made = real.add(node, "EmbedLayerNormalization", inputs, domain=MICROSOFT, **node.attrs)
+    if len(node.outputs) > 1 and (node.outputs[1].outputs or id(node.outputs[1]) in real.outputs):
+        mask = gs.Variable(f"{node.name}/lengths")
+        real.nodes[-1].outputs.append(mask)
+        real.hand_over(node, node.outputs[1], mask)
+    real.hand_over(node, node.outputs[0], made)
+    return ""
+
+
 @form(
     "MulInteger", "ReduceSumInteger", "MatMulInteger16", "QOrderedLongformerAttention", "DynamicQuantizeLSTM",
-    "QEmbedLayerNormalization", "MatMulFpQ4", "MatMulBlockQuantizedFp8Weight", "QuantizeBFP",
+    "MatMulFpQ4", "MatMulBlockQuantizedFp8Weight", "QuantizeBFP",
     "MatMulBlockQuantizedFp4Weight", "MatMulNBitsQkv", "MatMulNBitsMlp", "QuantizeWithOrder",
     "QLinearReduceMean", domain=MICROSOFT,
 )  # fmt: skip
