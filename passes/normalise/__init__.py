@@ -3,6 +3,7 @@
 from . import (  # noqa: F401
     branches,
     constants,
+    experts,
     fused,
     gemm,
     opset,
@@ -16,6 +17,7 @@ from . import (  # noqa: F401
 
 NORMALISE = (
     "take_constants", "modernise", "widen", "dequantise", "write_out", "take_apart",
-    "spell_convolutions", "fold_constants", "split_gemm", "spell_products", "infer_types",
+    "spell_convolutions", "fold_constants", "split_gemm", "spell_products", "spread_experts",
+    "infer_types",
 )  # fmt: skip
 """The passes of this folder; their declared order decides."""

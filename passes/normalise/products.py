@@ -1,4 +1,4 @@
-"""Einsum, any Gemm, one-point convolutions and a matrix on the left-hand side become MatMul with moves around
+"""Einsum, any Gemm and a matrix on the left-hand side become MatMul with moves around
 it, and softmax works along the last axis: a product has one spelling, and its weights one side."""
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ def spell_products(program: Program) -> None:
             spelled += speller.gemm()
         elif node.op == "Einsum":
             spelled += speller.einsum()
-        elif node.op == "Conv":
-            spelled += speller.pointwise()
         elif node.op == "Softmax":
             spelled += speller.softmax()
         elif _turned(node):
@@ -41,7 +39,7 @@ def spell_products(program: Program) -> None:
 
 Step = tuple[str, list[gs.Tensor], dict[str, object]]
 """An operator, its other inputs and its attributes."""
-SPELLED = ("Gemm", "Einsum", "MatMul", "Conv", "Softmax")
+SPELLED = ("Gemm", "Einsum", "MatMul", "Softmax")
 KEEPERS = ("MatMul", "Softmax")
 """Operators that bear the name and the decision of the node they stand for."""
 
@@ -150,30 +148,6 @@ class Speller:
         return self.finish(
             self.transposed(right, perm), [("MatMul", [weight], {}), ("Transpose", [], {"perm": perm})]
         )
-
-    def pointwise(self) -> int:
-        """A convolution of one point wide is a linear layer over the channels."""
-        node = self.node
-        weight, *rest = node.inputs[1:]
-        deep = len(weight.shape or ())
-        plain = (
-            isinstance(weight, gs.Constant)
-            and math.prod(weight.shape[2:]) == 1
-            and node.attrs.get("group", 1) == 1
-            and not any(node.attrs.get("pads", ()))
-            and all(step == 1 for step in node.attrs.get("strides", ()))
-        )
-        if not plain:
-            return 0
-        shape = (weight.shape[1], weight.shape[0])
-        matrix = self.program.derive(
-            f"{weight.name}/matrix", [weight], lambda w: w.reshape(w.shape[:2]).T, shape, dtype_of(weight)
-        )
-        back = [0, deep - 1, *range(1, deep - 1)]
-        steps: list[Step] = [("MatMul", [matrix], {})]
-        steps += [("Add", [bias], {}) for bias in rest if isinstance(bias, gs.Constant) or bias.name]
-        turned = self.transposed(node.inputs[0], [0, *range(2, deep), 1])
-        return self.finish(turned, [*steps, ("Transpose", [], {"perm": back})])
 
     def softmax(self) -> int:
         axis, rank = self.node.attrs.get("axis", -1), self.ranks(self.node.inputs[0])

@@ -17,7 +17,7 @@ INVENTED = "unk__"
 """How inference begins the names of sizes that nobody named."""
 
 
-@compiler_pass(after=["split_gemm", "spell_products"])
+@compiler_pass(after=["split_gemm", "spell_products", "spread_experts"])
 def infer_types(program: Program) -> None:
     """Where inference knows less than the file says, the file's word stands."""
     made = variables(program.graph)

@@ -263,9 +263,23 @@ def test_head_tied_to_the_embedding(recognise: Recognise) -> None:
     assert verdicts["Gather"] == "host" and verdicts["Relu"] == "spiking"
 
 
-def test_a_stack_of_matrices_counts_each_and_stays(recognise: Recognise) -> None:
-    shape = f"float[2, {D}, {D}]"
-    program = recognise(f"({shape} x) => ({shape} y) {{ y = MatMul (x, stack) }}", stack=np.ones((2, D, D)))
+@pytest.mark.parametrize("lead", ["2, ", "1, ", "5, 2, ", "5, 1, "])
+def test_a_stack_of_matrices_becomes_one_product_each(recognise: Recognise, lead: str) -> None:
+    out = lead.replace("1, ", "2, ")
+    program = recognise(
+        f"(float[{lead}{D}, {D}] x) => (float[{out}{D}, 6] y) {{ h = MatMul (x, stack) y = Relu (h) }}",
+        stack=RNG.standard_normal((2, D, 6)),
+    )
+    assert found(program)["other_linear"] == 2 and len(program.of("linear")) == 2
+    assert {d.verdict for d in program.decisions.values() if d.op == "MatMul"} == {"spiking"}
+    macs = sum(d.macs or 0 for d in program.decisions.values())
+    assert macs == (5 if "5" in lead else 1) * 2 * D * D * 6
+
+
+def test_a_stack_that_does_not_fit_counts_each_and_stays(recognise: Recognise) -> None:
+    program = recognise(
+        f"(float[3, {D}] x) => (float[2, 3, {D}] y) {{ y = MatMul (x, stack) }}", stack=np.ones((2, D, D))
+    )
     assert found(program)["other_linear"] == 2
     assert [d.verdict for d in program.decisions.values()] == ["host"]
     assert ["3 dimensions" in d.text for d in program.diagnostics] == [True]

@@ -97,11 +97,11 @@ def test_einsum_with_weights(
     assert tuple(product.inputs[1].shape) == matrix and "Einsum" not in ops
 
 
-def test_einsum_of_experts_is_a_product_with_a_stack(tmp_path: Path) -> None:
+def test_einsum_of_experts_is_a_product_each(tmp_path: Path) -> None:
     node = 'Einsum <equation = "etd,edf->etf"> (x, w)'
-    program, _ = spelled(tmp_path, node, {"x": (4, 3, 5), "w": (4, 5, 6)}, {"w"}, "4, 3, 6")
-    (product,) = (n for n in program.graph.nodes if n.op == "MatMul")
-    assert tuple(product.inputs[1].shape) == (4, 5, 6)
+    program, ops = spelled(tmp_path, node, {"x": (4, 3, 5), "w": (4, 5, 6)}, {"w"}, "4, 3, 6")
+    weights = [n.inputs[1] for n in program.graph.nodes if n.op == "MatMul"]
+    assert [tuple(w.shape) for w in weights] == [(5, 6)] * 4 and ops[-1] == "Concat"
 
 
 @pytest.mark.parametrize(
