@@ -81,7 +81,7 @@ class Nominal:
             if value is not None and value.size <= 8 and np.issubdtype(value.dtype, np.integer):
                 found += [int(n) for n in value.reshape(-1)] + [int(value.sum())]
             found += [int(n) for n in self.shape(tensor) or ()]
-        return [n for n in dict.fromkeys(found) if 1 < n < LENGTH]
+        return [n for n in dict.fromkeys(found) if 1 < n < 4 * LENGTH]
 
     def evaluate(self, result: gs.Tensor, known: dict[int, np.ndarray], stale: int = 0) -> np.ndarray | None:
         """`result` given the arrays in `known`, which is also the memory of what was computed; None when it

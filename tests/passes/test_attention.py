@@ -289,3 +289,21 @@ def test_every_softmax_says_what_it_is(recognise: Recognise, tail: str, reason: 
     assert [reason in d.text for d in result.diagnostics if d.code == "SPK105"] == [True]
     assert Counter(f.facts["label"] for f in result.findings)["softmax"] == 1
     assert bool(result.of("router")) is ("TopK" in tail)
+
+
+def test_sizes_that_an_export_has_baked_in_are_found(recognise: Recognise) -> None:
+    """A mask longer than the tokens by a prefix of four, and positions for thirteen tokens at most."""
+    prefix = {"prefix": RNG.standard_normal((1, 4, D)), "places": RNG.standard_normal((1, 13, D))}
+    joined = f"""e = Add (ids, places) all = Concat <axis = 1> (prefix, e)
+        {Q.replace("(x,", "(all,")} {K.replace("(x,", "(all,")} {V.replace("(x,", "(all,")}
+        b = Cast <to = 9> (attention_mask) wide = Unsqueeze (b, outer) raw0 = Where (wide, none, lowest)
+        {RAW} z = Mul (raw, scale) s = Add (z, raw0) {WEIGH} {CONTEXT}
+        {OUT.replace("(x,", "(all,")}"""
+    text = (
+        f"(float[1, tokens, {D}] ids, int64[1, total] attention_mask) => (float[1, n, {D}] y) {{ {joined} }}"
+    )
+    given = {k: v for k, v in (SHAPES | prefix).items() if any(f"{a}{k}{b}" in text
+        for a in " (" for b in " ,)")}  # fmt: skip
+    weights = {f"w{a}": RNG.standard_normal((D, D)) for a in "qkvo"}
+    (finding,) = recognise(text, **weights, **given).of("attention")
+    assert finding.facts["scale"] == pytest.approx(SCALE) and finding.facts["polarity"] == "one keeps"
