@@ -204,7 +204,15 @@ def _file(execution: str) -> str:
 
 
 def check_convertible(program: Program) -> None:
-    """Raises SpikecError for a model with nothing of a transformer in it."""
+    """Raises SpikecError for a model that no runtime knows, or with nothing of a transformer in it."""
+    for decision in program.decisions.values():
+        if decision.verdict == "rejected":
+            raise SpikecError(
+                f"node {decision.node!r} cannot be run",
+                where=str(program.source),
+                why=decision.reason,
+                fix="export the model with the operator spelled out, or with its local function",
+            )
     norm = program.of("layernorm", "rmsnorm") and program.of("linear")
     if not program.of("attention") and not norm:
         whole = program.settings.get("whole")

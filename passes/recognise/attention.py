@@ -67,6 +67,8 @@ def recognise_attention(program: Program) -> None:
         finding = Finding("attention", scores.sources, context.result, (), facts)
         facts |= measure(nominal, finding, [n for n in before.nodes])
         program.findings.append(finding)
+        for reason in facts["unproved"]:
+            program.tell("SPK121", finding.name, f"attention converted part by part: {reason}")
 
 
 def _weighs(nominal: Nominal, softmax: Finding, after: Walk) -> bool:

@@ -90,6 +90,13 @@ CODES |= {
         "name, so neither the original nor the spiking model could run.",
         "Export the model with the operator spelled out, or with its definition as a local function.",
     ),
+    "SPK121": Code(
+        "note",
+        "attention not proved in full",
+        "Products and softmax of an attention are known, and each is converted exactly; what lies between "
+        "them (its scale, its mask, its heads) could not be measured.",
+        "Nothing need be done for a conversion; the facts named stay unknown in reports.",
+    ),
     # 2xx: rewrites
     "SPK201": Code(
         "warning",

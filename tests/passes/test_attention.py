@@ -263,8 +263,11 @@ def test_attention_sinks(recognise: Recognise) -> None:
 
 
 def test_what_changes_the_scores_beyond_a_scale_is_not_proved(recognise: Recognise) -> None:
-    facts = attention(recognise, f"{RAW} s = Mul (raw, raw) {WEIGH} {CONTEXT}").facts
-    assert facts["scale"] is None and facts["unproved"][0].startswith("scale:")
+    result = program(recognise, f"{Q} {K} {V} {RAW} s = Mul (raw, raw) {WEIGH} {CONTEXT} {OUT}")
+    (finding,) = result.of("attention")
+    assert finding.facts["scale"] is None and finding.facts["unproved"][0].startswith("scale:")
+    assert ["part by part: scale" in d.text for d in result.diagnostics if d.code == "SPK121"] == [True]
+    assert found(result)["matmul_dynamic"] == 2 and found(result)["softmax"] == 1
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ import numpy as np
 import onnx
 import pytest
 
-from spikec.compile import compile_model
+from spikec.compile import FRONT, compile_model
+from spikec.ir import pipeline
 from spikec.ir.program import Program
 from spikec.ir.weights import array
 from spikec.passes.classify import coverage
-from spikec.report import as_text
+from spikec.passes.methods import METHODS
+from spikec.report import as_text, found
 
 Recognise = Callable[..., Program]
 
@@ -187,3 +189,45 @@ def test_summary_says_unknown(tmp_path: Path) -> None:
     program = compile_model(tmp_path / "model.onnx", tmp_path / "out", feeds=[feed])
     summary = as_text(program, "out")
     assert "unknown dense MACs left inside blocks" in summary and "of the MACs known" in summary
+
+
+def test_an_operator_of_an_unknown_domain_is_rejected_and_says_so(tmp_path: Path) -> None:
+    text = f"""<ir_version: 9, opset_import: ["": 18, "com.example": 1]> g ({X} x) => ({X} y)
+        {{ h = MatMul (x, w) m = com.example.Mystery (h) y = Relu (m) }}"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(WQ.astype(np.float32), "w"))
+    onnx.save(model, tmp_path / "model.onnx")
+    program = Program.load(tmp_path / "model.onnx")
+    program.settings["method"] = METHODS["las"]
+    pipeline.run(program, FRONT, {})
+    assert verdicts(program)["Mystery"] == "rejected" and verdicts(program)["MatMul"] == "spiking"
+    (remark,) = (d for d in program.diagnostics if d.code == "SPK120")
+    assert "com.example" in remark.text and "Mystery" in remark.text
+    assert coverage(program)["nodes"]["rejected"] == 1
+
+
+@pytest.mark.parametrize(
+    ("node", "word"),
+    [
+        ("y = Mul (h, p)", "no activation is in"),
+        ("y = Div (h, p)", "no activation is in"),
+        ("y = Div (p, h)", "not recognised"),
+        ("y = Mul (h, h)", "not recognised"),
+    ],
+)
+def test_scaling_by_positions_is_linear(recognise: Recognise, node: str, word: str) -> None:
+    text = f"""(float[2, 16, {D}] x, int64[2, 16] position_ids) => (float[2, 16, {D}] y)
+        {{ f = Cast <to = 1> (position_ids) p = Unsqueeze (f, last) h = MatMul (x, w) {node} }}"""
+    program = recognise(text, w=WQ, **({"last": np.array([-1])}))
+    (decision,) = (d for d in program.decisions.values() if d.op in ("Mul", "Div"))
+    assert word in decision.reason
+    assert decision.verdict == ("linear" if "no activation" in word else "host")
+
+
+def test_a_product_with_a_mask_is_told(recognise: Recognise) -> None:
+    """Averaging by an attention mask multiplies, but is neither a linear layer nor one of two activations."""
+    text = f"""({X} x, float[2, 16] attention_mask) => (float[2, 1, {D}] y) {{ h = MatMul (x, w)
+        m = Unsqueeze (attention_mask, axis) y = MatMul (m, h) }}"""
+    program = recognise(text, w=WQ, axis=np.array([1]))
+    assert found(program)["matmul_dynamic"] == 0 and found(program)["other_linear"] == 1
+    assert ["positions or masks" in d.text for d in program.diagnostics] == [True]
