@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import models
-import numpy as np
 import onnx
 import pytest
 from onnx import helper
@@ -15,18 +14,18 @@ from spikec import compile as compiler
 from spikec.cli import main
 from spikec.compile import Settings, compile_model
 from spikec.ir.diagnostics import SpikecError
-from spikec.ir.program import Program
+from spikec.ir.program import Decision, Program
+from spikec.overview import recognise
+from spikec.scope import Scope
 
 
-def strange(op: str = "Sin", place: str = "l0_o", *operands: np.ndarray) -> onnx.ModelProto:
+def strange(op: str = "Sin", place: str = "l0_o") -> onnx.ModelProto:
     """The LLaMA with an operator that nothing knows after one of its values."""
     model = models.llama()
     nodes = list(model.graph.node)
     index = next(i for i, node in enumerate(nodes) if place in node.output)
     nodes[index].output[0] = f"{place}_before"
-    names = [f"operand_{i}" for i in range(len(operands))]
-    model.graph.initializer.extend(map(onnx.numpy_helper.from_array, operands, names))
-    extra = helper.make_node(op, [f"{place}_before", *names], [place], name="strange")
+    extra = helper.make_node(op, [f"{place}_before"], [place], name="strange")
     del model.graph.node[:]
     model.graph.node.extend([*nodes[: index + 1], extra, *nodes[index + 1 :]])
     del model.graph.value_info[:]
@@ -104,8 +103,14 @@ def test_what_the_method_keeps_on_purpose_is_no_miss(tmp_path: Path) -> None:
     assert len(hosts) >= 3
 
 
-def test_products_outside_blocks_are_out_of_scope(tmp_path: Path) -> None:
-    """A matrix for each batch entry stays dense: a miss inside a block, none right after the embedding."""
-    for place, code in (("x0", 0), ("l1_o", 3)):
-        model = strange("MatMul", place, np.stack([np.eye(models.DIM, dtype=np.float32)] * 2))
-        assert main(["inspect", str(models.save(tmp_path / place, model)), "--strict"]) == code, place
+def test_products_and_unknown_operators_outside_blocks_are_out_of_scope(tmp_path: Path) -> None:
+    """Where a remark was made of an operator, it is in scope wherever it stands, but for products."""
+    program = recognise(models.save(tmp_path, models.llama))
+    program.tell("SPK102", "told", "for this test")
+    scope = Scope(program)
+    for node, op, block, missed in (
+        ("one", "Conv", 0, True), ("one", "Conv", -1, False), ("one", "MaxPool", 0, True),
+        ("one", "MaxPool", -1, False), ("told", "Sin", -1, True), ("told", "Conv", -1, False),
+    ):  # fmt: skip
+        assert scope.misses(Decision(node, op, "host", "for this test", block)) == missed, (node, op, block)
+        assert not scope.misses(Decision(node, op, "linear", "for this test", block))
