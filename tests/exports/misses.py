@@ -1,7 +1,4 @@
-"""Models not yet recognised; as a script it tries them all, says what is wrong, and writes the list again.
-
-`PYTHONPATH=. python tests/exports/pending.py [PART OF A NAME...]` (with names it only says).
-"""
+"""Which models are not recognised, and what is wrong: `PYTHONPATH=. python tests/exports/misses.py [PART...]`."""
 
 from __future__ import annotations
 
@@ -13,12 +10,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from exports import matrix
 
-LIST = Path(__file__).with_name("pending.txt")
-
-
-def read() -> set[str]:
-    return set(LIST.read_text().split()) if LIST.exists() else set()
-
 
 def miss(name: str) -> str:
     """What is wrong with what is found, or nothing."""
@@ -26,13 +17,11 @@ def miss(name: str) -> str:
         found = matrix.recognised(name)
     except Exception as error:  # a crash is a miss like any other
         return f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
-    wrong = {
-        kind: (count, found[kind]) for kind, count in matrix.expected(name).items() if count != found[kind]
-    }
-    return ", ".join(f"{kind} {found} of {count}" for kind, (count, found) in wrong.items())
+    expected = matrix.expected(name)
+    return ", ".join(f"{kind} {found[kind]} of {n}" for kind, n in expected.items() if found[kind] != n)
 
 
-def main() -> None:
+def main() -> int:
     parts = sys.argv[1:]
     names = [n for n in matrix.NAMES if not parts or any(part in n for part in parts)]
     started = time.perf_counter()
@@ -41,9 +30,8 @@ def main() -> None:
         print(f"{name}: {said}")
     seconds = time.perf_counter() - started
     print(f"{len(names) - len(misses)} of {len(names)} recognised in {seconds:.1f} s")
-    if not parts:
-        LIST.write_text("".join(f"{name}\n" for name in misses))
+    return 3 if misses else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
