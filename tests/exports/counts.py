@@ -167,6 +167,8 @@ VISION = {
     "llava": OTHER + LAYERNORM + (LAYERS - 1) * CLIP_LAYER + 2 * OTHER + ERF + LLAMA,
 }
 
+VISION["llava_joined"] = VISION["llava"]
+
 # torch.nn's own layers.
 TORCH_LAYER = 2 * LAYERNORM + FUSED + PLAIN
 LAYER = {
@@ -233,6 +235,7 @@ MORE = {
 UNCOUNTED = {
     "convbert": LAYERS * Counts(softmax=1),
     "llava": CLIP_LAYER + LAYERNORM,
+    "llava_joined": CLIP_LAYER + LAYERNORM,
     "squeezebert": OTHER,
     "beit": LAYERNORM,
 }

@@ -1,4 +1,4 @@
-"""Which models are not recognised, and what is wrong: `PYTHONPATH=. python tests/exports/misses.py [PART...]`."""
+"""Which models are not recognised, and why not: `PYTHONPATH=. python tests/exports/misses.py [PART...]`."""
 
 from __future__ import annotations
 

@@ -102,7 +102,11 @@ def further() -> list[Model]:
     made += [Model(name, "dynamo", 18, dtype="fp16") for name in half]
     made += [Model(name, "legacy", 17, dtype="fp16") for name in ("roberta", "mistral", "gpt_neox")]
     made += [Model(name, "dynamo", 20, dtype="bf16") for name in ("gemma", "smollm", "modernbert")]
-    return made + [Model(name, "legacy", 17) for name in ("falcon_alibi", "cohere", "whisper", "clip")]
+    made += [Model("llava_joined", "dynamo", 18, static=True), Model("llava_joined", "dynamo", 21, "sdpa")]
+    made += [Model("llava_joined", "legacy", 17), Model("glm4", "dynamo", 18), Model("apertus", "dynamo", 20)]
+    return made + [
+        Model(name, "legacy", 17) for name in ("falcon_alibi", "cohere", "whisper", "clip", "xlnet")
+    ]
 
 
 def twice(names: list[str]) -> list[Model]:
@@ -115,5 +119,7 @@ def twice(names: list[str]) -> list[Model]:
 
 def models(architectures: list[str]) -> list[Model]:
     """Everything that is planned, without repeats."""
-    rest = [name for name in architectures if name not in CORE and name not in MORE]
+    rest = [
+        name for name in architectures if name not in CORE and name not in MORE and name != "llava_joined"
+    ]
     return list(dict.fromkeys(core() + others(rest) + optimised() + further() + twice(list(MORE))))

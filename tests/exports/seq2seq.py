@@ -57,8 +57,9 @@ class Decoder(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, ids: Tensor, hidden: Tensor, mask: Tensor | None = None) -> tuple[Tensor]:
-        extra = {} if mask is None else {"attention_mask": mask}
+    def forward(self, *tensors: Tensor) -> tuple[Tensor]:
+        ids, hidden, *mask = tensors
+        extra = {"attention_mask": mask[0]} if mask else {}
         output = BaseModelOutput(last_hidden_state=hidden)
         ones = torch.ones_like(ids)
         result = self.model(

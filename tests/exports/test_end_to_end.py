@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from exports import fused, matrix, pending
+from exports import fused, matrix
 
 from spikec.compile import Settings, compile_model
 from spikec.ir import graph as graphs
@@ -24,7 +24,6 @@ from spikec.sample import Sampler
 from spikec.verify import Cosine, compare_executions
 
 LEAST = 0.999
-PENDING = pending.read()
 OPERATORS = {
     "linear": "SpikeLinear",
     "matmul_dynamic": "SpikeMatMul",
@@ -87,11 +86,10 @@ def test_compiled_is_near_the_original(name: str, tmp_path: Path) -> None:
     both = compare_executions(compiled, feeds[1])
     assert both["codes"] > 0 and both["unexplained_codes"] == 0
     assert both["bit_identical"] or both["different_codes"] > 0
-    if name not in PENDING:
-        ops = Counter(node.op_type for node in graphs.read(tmp_path / "out" / "model.onnx").graph.node)
-        expected = Counter(counts)
-        expected["activation"] = sum(expected[function] for function in FUNCTIONS)
-        assert {kind: ops[op] for kind, op in OPERATORS.items() if ops[op] < expected[kind]} == {}
+    ops = Counter(node.op_type for node in graphs.read(tmp_path / "out" / "model.onnx").graph.node)
+    expected = Counter(counts)
+    expected["activation"] = sum(expected[function] for function in FUNCTIONS)
+    assert {kind: ops[op] for kind, op in OPERATORS.items() if ops[op] < expected[kind]} == {}
 
 
 def reference(path: Path, compiled: Compiled) -> Session:

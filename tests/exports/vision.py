@@ -117,6 +117,34 @@ def swin(attention: str) -> Case:
     return case(spread(model), {"pixel_values": image()}, ["last_hidden_state"])
 
 
+class Joined(nn.Module):
+    """LLaVA with the image's tokens before the prompt's: prompt, mask of both, and pixels to logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor]:
+        ids, mask, pixels = tensors
+        features = self.model.get_image_features(pixels).pooler_output
+        seen = torch.stack(list(features)) if isinstance(features, tuple | list) else features
+        embedded = torch.cat([seen, self.model.get_input_embeddings()(ids)], 1)
+        result = self.model.model.language_model(inputs_embeds=embedded, attention_mask=mask, use_cache=False)
+        return (self.model.lm_head(result.last_hidden_state),)
+
+
+def llava_joined(attention: str) -> Case:
+    case = llava(attention)
+    ids = case.inputs["input_ids"][:, PATCHES + 1 :]
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": torch.ones(BATCH, PATCHES + ids.shape[1], dtype=torch.long),
+        "pixel_values": case.inputs["pixel_values"],
+    }
+    axes = {"input_ids": {1: "sequence"}, "attention_mask": {1: "total"}, "pixel_values": {}}
+    return Case(Joined(case.module.model), inputs, axes, ["logits"])
+
+
 ARCHITECTURES: dict[str, Build] = {
     "vit": tower("ViTModel", "ViT", "pooler_output"),
     "vit_classifier": tower("ViTForImageClassification", "ViT", "logits", num_labels=3),
@@ -129,5 +157,6 @@ ARCHITECTURES: dict[str, Build] = {
     "siglip_vision": tower("SiglipVisionModel", "SiglipVision", "pooler_output"),
     "siglip": pair("Siglip"),
     "llava": llava,
+    "llava_joined": llava_joined,
     "swin": swin,
 }
