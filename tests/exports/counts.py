@@ -221,9 +221,8 @@ MORE = {
     "rembert": BERT_BODY + OTHER + MLM_HEAD,
     # Positions are projected too, and met by queries: a third product of activations.
     "xlnet": LAYERS * (BERT_LAYER + LINEAR + Counts(matmul_dynamic=1)) + OTHER,
-    # Also mixes by convolutions: depthwise and pointwise for keys, kernels, values. The kernels' softmax is
-    # over another axis than the last, which is told (SPK104) and not counted.
-    "convbert": BERT_BODY + LAYERS * (4 * LINEAR + Counts(matmul_dynamic=1)) + MLM_HEAD,
+    # Also mixes by convolutions: depthwise and pointwise for keys, kernels with a softmax, values.
+    "convbert": BERT_BODY + LAYERS * (4 * LINEAR + Counts(softmax=1, matmul_dynamic=1)) + MLM_HEAD,
     "mbart": BART_ENCODER + BART_DECODER + 2 * LAYERNORM + OTHER,
     "m2m_100": BART_ENCODER + BART_DECODER + 2 * LAYERS * (RELU - ERF) + OTHER,
     "blenderbot": BART_ENCODER + BART_DECODER + OTHER,
@@ -232,14 +231,13 @@ MORE = {
     "segformer": LAYERS * (OTHER + LAYERNORM + VIT_LAYER + LINEAR + LAYERNORM) + LINEAR + LAYERNORM,
 }
 
-UNCOUNTED = {
-    "convbert": LAYERS * Counts(softmax=1),
+DROPPED = {
     "llava": CLIP_LAYER + LAYERNORM,
     "llava_joined": CLIP_LAYER + LAYERNORM,
     "squeezebert": OTHER,
     "beit": LAYERNORM,
 }
-"""What torch runs all the same: what nothing uses, which exporters drop, and ConvBERT's other softmax."""
+"""What torch runs and no exporter keeps, because nothing uses it."""
 
 EXPECTED = DECODERS | ENCODERS | SEQ2SEQ | VISION | LAYER | MIXTURES | MORE
 

@@ -22,7 +22,7 @@ from exports import matrix, plan, skeleton
 from exports.architectures import ARCHITECTURES
 from exports.case import Case, fill_padding, make_trained
 from exports.census import census
-from exports.counts import EXPECTED, UNCOUNTED, Counts
+from exports.counts import DROPPED, EXPECTED, Counts
 from exports.exporters import export
 from exports.optimised import TOOLS
 from exports.optimum import with_past, with_positions
@@ -48,7 +48,7 @@ def build(model: plan.Model) -> Case:
 def check(model: plan.Model, case: Case) -> None:
     """Compares the counts made by hand with what torch computes."""
     seen = census(case)
-    ran = asdict(EXPECTED[model.architecture] + UNCOUNTED.get(model.architecture, Counts()))
+    ran = asdict(EXPECTED[model.architecture] + DROPPED.get(model.architecture, Counts()))
     if model.attention == "eager":
         ran.pop("attention")  # no function of torch's own
     wrong = {kind: (count, seen.get(kind, 0)) for kind, count in ran.items() if count != seen.get(kind, 0)}
