@@ -28,6 +28,7 @@ WHEN_ALL_ARE = {
     "MaxPool", "AveragePool", "GlobalAveragePool", "QuantizeLinear", "DequantizeLinear", "Cast",
 }  # fmt: skip
 """Operators that give nothing below zero when they get nothing below zero (their shapes and axes aside)."""
+WEIGHING = {"MatMul", "Gemm", "Conv", "Gather", "Add", "Sub", "Mul"}
 SHAPED = {
     "Reshape", "Squeeze", "Unsqueeze", "Slice", "Split", "Expand", "ReduceMean", "ReduceSum", "ReduceMax",
     "QuantizeLinear", "DequantizeLinear",
@@ -55,6 +56,28 @@ def nonnegative(tensor: gs.Tensor) -> bool:
         needed = node.inputs[:1] if node.op in SHAPED else node.inputs[node.op == "Where" :]
         stack.extend((i, depth + 1) for i in needed if i.name)
     return True
+
+
+def weighed(tensor: gs.Tensor) -> bool:
+    """Whether weights or real inputs are behind a value, as they are behind every activation; positions have
+    none."""
+    stack, seen = [tensor], set()
+    while stack:
+        current = stack.pop()
+        node = graphs.producer(current)
+        if node is None and isinstance(current, gs.Variable) and current.dtype == np.float32:
+            return True
+        if node is None or id(node) in seen or node.op == "Shape":
+            continue
+        seen.add(id(node))
+        if node.op in WEIGHING and any(isinstance(i, gs.Constant) and _is_matrix(i) for i in node.inputs):
+            return True
+        stack.extend(node.inputs)
+    return False
+
+
+def _is_matrix(constant: gs.Constant) -> bool:
+    return sum(size > 1 for size in constant.shape) >= 2
 
 
 def _is_square(node: gs.Node) -> bool:

@@ -14,7 +14,6 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from spikec.ir import graph as graphs
-from spikec.ir.flow import is_real
 from spikec.ir.order import bodies
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Program
@@ -22,7 +21,7 @@ from spikec.ir.weights import array, dtype_of
 
 from ..rewiring import constant_input, forget, has_input, is_standard, ordered, output_ids, redirect
 from . import values
-from .nonnegative import nonnegative
+from .nonnegative import nonnegative, weighed
 
 
 class Real:
@@ -112,7 +111,7 @@ class Real:
             ((0 if zero is None else array(zero).astype(np.float64)) == np.float64(low)).all()
         )
         # (angles and positions are not below zero either, though nothing here says so)
-        if begins_at_zero and not nonnegative(value) and _from_data(value):
+        if begins_at_zero and not nonnegative(value) and weighed(value):
             value = self.add(node, "Relu", [value])
         self.roundings += 1
         self.hold(node.outputs[0], value)
@@ -182,23 +181,3 @@ def dequantise(program: Program) -> None:
 
 def _key(node: gs.Node) -> tuple[str, str]:
     return ("" if is_standard(node) else str(node.domain), node.op)
-
-
-def _from_data(tensor: gs.Tensor) -> bool:
-    """Whether the value depends on a table of vectors, a product with weights or a real input; positions,
-    masks and shapes do not."""
-    seen: set[int] = set()
-    stack = [tensor]
-    while stack:
-        current = stack.pop()
-        node = graphs.producer(current)
-        if node is None:
-            if isinstance(current, gs.Variable) and current.name and is_real(current):
-                return True
-        elif id(node) not in seen:
-            seen.add(id(node))
-            tables = [i for i in node.inputs if isinstance(i, gs.Constant) and len(i.shape) == 2]
-            if tables and node.op in ("MatMul", "Gemm", "Gather"):
-                return True
-            stack.extend(node.inputs)
-    return False
