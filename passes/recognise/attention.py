@@ -39,11 +39,12 @@ class Walk:
     """The operands by which the products were come to."""
 
 
-@compiler_pass(after=["recognise_softmax", "recognise_products"])
+@compiler_pass(after=["recognise_softmax", "recognise_products", "recognise_rope"])
 def recognise_attention(program: Program) -> None:
     nominal: Nominal = program.settings["nominal"]
     products = {id(f.nodes[0]): f for f in program.findings if f.facts["label"] == "matmul_dynamic"}
     outputs = {id(o): o.name for o in program.graph.outputs}
+    turned = {id(f.result): f.sources[0] for f in program.of("rope")}
     for softmax in program.of("softmax"):
         before = _back(nominal, softmax, products)
         after = _ahead(softmax, products, outputs)
@@ -65,7 +66,7 @@ def recognise_attention(program: Program) -> None:
             "modified_by": tuple(before.others),
         }
         finding = Finding("attention", scores.sources, context.result, (), facts)
-        facts |= measure(nominal, finding, [n for n in before.nodes])
+        facts |= measure(nominal, finding, before.nodes, turned)
         program.findings.append(finding)
         for reason in facts["unproved"]:
             program.tell("SPK121", finding.name, f"attention converted part by part: {reason}")

@@ -24,15 +24,18 @@ LARGE = 1e6
 LARGEST = 1 << 22
 
 
-def measure(nominal: Nominal, attention: Finding, nodes: list[gs.Node]) -> dict[str, Any]:
-    """The facts of one attention; `unproved` says which could not be measured and why."""
+def measure(
+    nominal: Nominal, attention: Finding, nodes: list[gs.Node], turned: dict[int, gs.Tensor]
+) -> dict[str, Any]:
+    """The facts of one attention; `unproved` says which could not be measured and why. `turned` are rotated
+    values, by id, with what they were before."""
     facts: dict[str, Any] = {
         "scale": None, "softcap": None, "mask": frozenset(), "heads": None, "kv_heads": None,
         "head_size": None, "grouping": None, "past": (), "unproved": (),
     }  # fmt: skip
     facts |= _heads(nominal, attention)
     missing = [] if facts["heads"] else ["heads: shapes unknown at the nominal input"]
-    before = _before(nominal, attention)
+    before = _before(nominal, attention, turned)
     curve = _curve(nominal, attention)
     if curve is None:
         facts["mask"] = frozenset(_spelled(nominal, nodes))
@@ -201,12 +204,14 @@ def _polarity(nominal: Nominal, attention: Finding, still: np.ndarray) -> str:
     return "one hides" if back.any() or (gone.any() and not gone[middle].any()) else ""
 
 
-def _before(nominal: Nominal, attention: Finding) -> float:
-    """The scale that queries and keys bear already: scalars multiplied in on their way to the product."""
+def _before(nominal: Nominal, attention: Finding, turned: dict[int, gs.Tensor]) -> float:
+    """The scale that queries and keys bear already: scalars multiplied in on their way to the product, even
+    before a rotation."""
     total = 1.0
     for source in attention.facts["scores"].sources:
         tensor = source
         for _ in range(32):
+            tensor = turned.get(id(tensor), tensor)
             node = graphs.producer(tensor)
             if node is None:
                 break
@@ -263,9 +268,10 @@ def _tokens(nominal: Nominal, tensor: gs.Tensor) -> int | None:
         if node is None:
             shape = nominal.shape(tensor)
             return math.prod(shape[:-1]) if shape else None
-        if node.op in ("MatMul", "Gemm"):
+        if node.op in ("MatMul", "Gemm", "Conv"):
             shape = nominal.shape(node.outputs[0])
-            return math.prod(shape[:-1]) if shape else None
+            channels = 1 if node.op == "Conv" else -1
+            return math.prod(shape) // shape[channels] if shape else None
         data = [i for i in node.inputs if nominal.is_data(i)]
         if not data:
             return None

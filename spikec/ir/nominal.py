@@ -108,7 +108,7 @@ class Nominal:
                     continue
                 else:
                     outputs = numeric.apply(node, [known.get(id(i)) for i in node.inputs])
-                    if outputs is None:
+                    if not outputs:
                         failed.add(id(tensor))
                     else:
                         known.update((id(o), v) for o, v in zip(node.outputs, outputs, strict=False))
@@ -226,8 +226,7 @@ def _values(nominal: Nominal, node: gs.Node, shapes: list[Shape | None]) -> list
     outputs = numeric.apply(node, operands)
     if outputs is None:
         nominal.conflicts.append(node)
-        return None
-    return outputs
+    return outputs or None
 
 
 def is_table(nominal: Nominal, tensor: gs.Tensor) -> bool:

@@ -68,6 +68,8 @@ def shapes_of(
         return [_conv(node, first, kernel)]
     if op in ("GlobalAveragePool", "GlobalMaxPool"):
         return [None if first is None else (*first[:2], *[1] * (len(first) - 2))]
+    if op == "Resize":
+        return [_resized(first, values)]
     if op == "Einsum":
         return [einsum(str(node.attrs["equation"]), shapes)]
     if op == "OneHot" and first is not None and values[1] is not None:
@@ -159,6 +161,15 @@ def _conv(node: gs.Node, x: Shape | None, kernel: Shape | None) -> Shape | None:
     if min(out, default=1) < 1:
         raise ValueError(f"a kernel of {kernel} on {x}")
     return (x[0], channels, *out)
+
+
+def _resized(shape: Shape | None, values: Sequence[np.ndarray | None]) -> Shape | None:
+    scales, sizes = (values[i] if i < len(values) else None for i in (2, 3))
+    if sizes is not None and sizes.size:
+        return tuple(int(n) for n in sizes) if shape is None or len(sizes) == len(shape) else None
+    if shape is None or scales is None or scales.size != len(shape):
+        return None
+    return tuple(int(n * s) for n, s in zip(shape, scales, strict=True))
 
 
 def einsum(equation: str, shapes: Sequence[Shape | None]) -> Shape | None:

@@ -268,9 +268,18 @@ def _arg(fn: Callable[..., Any]) -> Operator:
     return best
 
 
+def _resize(node: gs.Node, x: Array, *rest: Array | None) -> Array:
+    scales = rest[1] if len(rest) > 1 else None
+    sizes = rest[2] if len(rest) > 2 else None
+    same = sizes is not None and tuple(sizes) == x.shape
+    if not same and not (scales is not None and scales.size and (scales == 1).all()):
+        raise NotImplementedError("only what keeps its size")
+    return x
+
+
 OTHERS: dict[str, Operator] = {
     "Shape": _shape, "Size": lambda node, x: np.array(x.size, np.int64), "Trilu": _trilu, "CumSum": _cumsum,
-    "ConstantOfShape": _constant_of_shape, "OneHot": _one_hot, "ArgMax": _arg(np.argmax),
+    "Resize": _resize, "ConstantOfShape": _constant_of_shape, "OneHot": _one_hot, "ArgMax": _arg(np.argmax),
     "Range": lambda node, a, b, c: np.arange(a.reshape(()), b.reshape(()), c.reshape(()), dtype=a.dtype),
     "ArgMin": _arg(np.argmin), "NonZero": lambda node, x: np.array(np.nonzero(x), np.int64),
     "MatMul": lambda node, a, b: np.matmul(a, b),
@@ -282,16 +291,18 @@ OPERATORS: dict[str, Operator] = ELEMENTWISE | MOVES | REDUCTIONS | OTHERS
 
 
 def apply(node: gs.Node, inputs: Sequence[Array | None]) -> list[Array] | None:
-    """The node's outputs; None when the operator is not among these or the operands do not fit."""
+    """The node's outputs; None when the operands do not fit, nothing for what is not done here."""
     operator = OPERATORS.get(node.op)
     if operator is None or node.domain not in (None, "", "ai.onnx"):
-        return None
+        return []
     given = list(inputs)
     while given and given[-1] is None:
         given.pop()
     try:
         with np.errstate(all="ignore"):
             result = operator(node, *given)
+    except NotImplementedError:
+        return []
     except (ValueError, IndexError, TypeError, AttributeError, KeyError, MemoryError, OverflowError):
         return None
     return result if isinstance(result, list) else [np.asarray(result)]

@@ -86,6 +86,23 @@ def test_a_scale_of_one_element_of_any_rank(recognise: Recognise) -> None:
     assert facts["scale"] == pytest.approx(0.25)
 
 
+def test_a_scale_before_the_rotation(recognise: Recognise) -> None:
+    angles = np.arange(6)[:, None] * np.ones(SIZE)
+    half = {
+        "mid": np.array([SIZE // 2]), "axis": np.array([-1]), "start": np.array([0]),
+        "stop": np.array([SIZE]), "cosines": np.cos(angles), "sines": np.sin(angles),
+    }  # fmt: skip
+    turn = """low = Slice (qz, start, mid, axis) high = Slice (qz, mid, stop, axis) minus = Neg (high)
+        t = Concat <axis = -1> (minus, low) a = Mul (qz, cosines) b = Mul (t, sines) qr = Add (a, b)"""
+    body = f"{Q} {K} {V} qz = Mul (qh, scale) {turn} {TURN} s = MatMul (qr, kt) {WEIGH} {CONTEXT} {OUT}"
+    text = f"(float[batch, 6, {D}] x) => (float[batch, 6, {D}] y) {{ {body} }}"
+    given = {k: v for k, v in (SHAPES | half).items() if any(f"{m}{k}{e}" in text
+        for m in " (" for e in " ,)")}  # fmt: skip
+    result = recognise(text, **{f"w{a}": RNG.standard_normal((D, D)) for a in "qkvo"}, **given)
+    (finding,) = result.of("attention")
+    assert len(result.of("rope")) == 1 and finding.facts["scale"] == pytest.approx(SCALE)
+
+
 def test_soft_cap(recognise: Recognise) -> None:
     cap = "a = Div (z, cap) t = Tanh (a) s = Mul (t, cap)"
     facts = attention(recognise, f"{RAW} z = Mul (raw, scale) {cap} {WEIGH} {CONTEXT}").facts
