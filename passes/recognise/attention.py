@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -56,7 +57,7 @@ def recognise_attention(program: Program) -> None:
         scores = max(before.products, key=lambda f: _weight(nominal, f))
         context = after.products[0]
         context.facts["label"] = "av"
-        facts = {
+        facts: dict[str, Any] = {
             "label": "attention",
             "scores": scores,
             "more_scores": tuple(f for f in before.products if f is not scores),
