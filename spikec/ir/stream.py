@@ -148,8 +148,12 @@ def _reads(node: onnx.NodeProto) -> list[str]:
 
 
 def _size(tensor: onnx.TensorProto) -> int:
+    """Bytes of memory: ONNX Runtime widens half precision to float32, beside the mapped file."""
     itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return math.prod(tensor.dims) * itemsize
+    return math.prod(tensor.dims) * (itemsize + 4 if tensor.data_type in HALF else itemsize)
+
+
+HALF = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
 
 
 def _typed(name: str, value: np.ndarray) -> onnx.ValueInfoProto:
