@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +120,7 @@ class Sampler:
         declared = Sizes(self.inputs).known
         free = {word(i, axis) for i in self.inputs for axis, dim in enumerate(i.shape) if not fixed(dim)}
         free -= declared.keys()
-        likely = {"length": LENGTHS, "batch": BATCHES, "past": PASTS}
+        likely: dict[str, Sequence[int]] = {"length": LENGTHS, "batch": BATCHES, "past": PASTS}
         likely |= {"source": SOURCES, "height": self._image_sizes(), "frames": self._frames()}
         for choices in (likely, likely | dict.fromkeys(("length", "source"), self._baked())):
             names = [name for name in choices if name in free]

@@ -63,9 +63,9 @@ def token_input(inputs: Iterable[ModelInput]) -> str | None:
 def fixed_tokens(inputs: Iterable[ModelInput]) -> tuple[int | None, int | None]:
     """(batch, length) as far as the token input was exported with fixed sizes."""
     inputs = list(inputs)
-    shape = next((i.shape for i in inputs if i.name == token_input(inputs)), (None, None))
-    batch, length = ([None] * (2 - len(shape)) + [dim if fixed(dim) else None for dim in shape])[-2:]
-    return batch, length
+    shape = next((i.shape for i in inputs if i.name == token_input(inputs)), ())
+    sizes = [dim if isinstance(dim, int) and dim >= 0 else None for dim in (None, None, *shape)]
+    return sizes[-2], sizes[-1]
 
 
 def vocabulary_size(inputs: Iterable[ModelInput]) -> int | None:
@@ -96,7 +96,8 @@ def past_length(inputs: Iterable[ModelInput], past: Feed | None) -> int:
         if i.role.kind == of.CACHE:
             for axis in range(len(i.shape)):
                 if word(i, axis) == "past":
-                    return past[i.name].shape[axis] if past else i.shape[axis] if fixed(i.shape[axis]) else 0
+                    dim = past[i.name].shape[axis] if past else i.shape[axis]
+                    return dim if isinstance(dim, int) and dim >= 0 else 0
     return 0
 
 

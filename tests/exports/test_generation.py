@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -49,6 +50,51 @@ def test_cache_changes_no_token(compiled: Compile, name: str) -> None:
         ways = [(models[0], True), (models[0], False), *((model, True) for model in models[1:])]
         texts = [[*texts_of(model, which, with_cache)] for model, with_cache in ways]
         assert all(text == texts[0] for text in texts)
+
+
+def test_a_merged_decoder_goes_on_from_its_cache(tmp_path: Path) -> None:
+    alone = matrix.load("gpt2-optimum18-sdpa-past")
+    onnx.save(alone, tmp_path / "alone.onnx")
+    onnx.save(merged(alone), tmp_path / "merged.onnx")
+    texts = []
+    for name in ("alone", "merged"):
+        compile_model(tmp_path / f"{name}.onnx", tmp_path / name, Settings(timesteps=16))
+        texts += [[*texts_of(Compiled(tmp_path / name), which, True)] for which in ("ann", "packed")]
+    assert all(text == texts[0] for text in texts)
+
+
+def merged(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in both branches of an If, as optimum merges a first step and the later ones into one file."""
+    outer = {value.name for value in (*model.graph.input, *model.graph.initializer)} | {""}
+
+    def branch(prefix: str) -> onnx.GraphProto:
+        graph = onnx.GraphProto(name=prefix)
+        for node in model.graph.node:
+            inside = graph.node.add()
+            inside.CopyFrom(node)
+            inside.name = prefix + node.name
+            inside.input[:] = [name if name in outer else prefix + name for name in node.input]
+            inside.output[:] = [prefix + name for name in node.output]
+        for value in model.graph.output:
+            graph.output.add().CopyFrom(value)
+            graph.output[-1].name = prefix + value.name
+        return graph
+
+    choice = onnx.helper.make_node(
+        "If",
+        ["use_cache_branch"],
+        [value.name for value in model.graph.output],
+        then_branch=branch("later/"),
+        else_branch=branch("first/"),
+    )
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    del result.graph.node[:]
+    del result.graph.value_info[:]
+    result.graph.node.append(choice)
+    flag = onnx.helper.make_tensor_value_info("use_cache_branch", onnx.TensorProto.BOOL, [1])
+    result.graph.input.append(flag)
+    return result
 
 
 def texts_of(model: Compiled, which: str, with_cache: bool) -> Iterator[list[int]]:
