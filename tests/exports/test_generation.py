@@ -64,7 +64,7 @@ def test_a_merged_decoder_goes_on_from_its_cache(tmp_path: Path) -> None:
 
 
 def merged(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in both branches of an If, as optimum merges a first step and the later ones into one file."""
+    """The model in both branches of an If, as optimum merges a first step and later ones into one file."""
     outer = {value.name for value in (*model.graph.input, *model.graph.initializer)} | {""}
 
     def branch(prefix: str) -> onnx.GraphProto:
