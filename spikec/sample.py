@@ -78,7 +78,7 @@ class Sampler:
         self.rng, made = np.random.default_rng(self.seed), []
         for index, share in enumerate(SHARES):
             later = self._later(sizes, 5 * index) if index % 2 else None
-            made.append(self._pad(later or self.draw(sizes), share))
+            made.append(self._pad(later or self._shorter(sizes, share), share))
         return made
 
     def shapes(self) -> Iterator[Feed]:
@@ -200,6 +200,18 @@ class Sampler:
     def _longer(self, sizes: Sizes, marks: int) -> Sizes:
         """Room for the marks and a few tokens more."""
         return self._sized(sizes, length=max(sizes["length"], marks + 8))
+
+    def _shorter(self, sizes: Sizes, share: float) -> Feed:
+        """Of a model that has no mask to hide positions with, only that share of them, if it takes so few."""
+        declared = Sizes(self.inputs).known
+        masked = any(i.role.kind == of.MASK and len(i.shape) == 2 for i in self.inputs)
+        if share < 1 and not masked and not self.marks:
+            words = {"length", "source"} - declared.keys()
+            feed = self.draw(self._sized(sizes, **{w: max(1, int(share * sizes[w])) for w in words}))
+            with contextlib.suppress(SpikecError):
+                self.session.run(None, feed)
+                return feed
+        return self.draw(sizes)
 
     def _pairs(self) -> dict[str, str]:
         """Cache inputs by the outputs they grow into; none when some that grow have no output."""
