@@ -95,7 +95,13 @@ class Sampler:
         yield feed
 
     def _sized(self, sizes: Sizes, **given: int) -> Sizes:
-        return Sizes(self.inputs, **sizes.known | given)
+        """The same with other sizes; a total that was found by trial stays as much larger than its parts."""
+        known = sizes.known | given
+        if "total" in known and "total" not in Sizes(self.inputs).known:
+            known["total"] += sum(
+                known.get(name, 0) - sizes[name] for name in ("length", "past") if name in given
+            )
+        return Sizes(self.inputs, **known)
 
     def _fit(self) -> Sizes:
         """The first of the candidate sizes on which the model runs; if none, the most likely one's error."""
@@ -129,8 +135,18 @@ class Sampler:
                 if "height" in given:
                     given["width"] = given["height"]
                 yield Sizes(self.inputs, **given)
+                if "total" in free:
+                    whole = Sizes(self.inputs, **given)
+                    for patches in self._patches(whole):
+                        yield Sizes(self.inputs, **given | {"total": whole["total"] + patches})
                 if "past" in free & set(given) and "total" in free:
                     yield Sizes(self.inputs, **given | {"total": Sizes(self.inputs, **given)["length"]})
+
+    def _patches(self, sizes: Sizes) -> list[int]:
+        """How many features an image may put before the tokens: one a patch, perhaps one for the whole."""
+        images = [(sizes.shape(i), i.role.stride) for i in self.inputs if i.role.kind == of.IMAGE]
+        counts = [(h // stride) * (w // stride) for (_, _, h, w), stride in images]
+        return [count + extra for count in counts for extra in (0, 1) if count]
 
     def _baked(self) -> list[int]:
         """Numbers in small constants: a traced export may know no other length than one of them."""
