@@ -63,7 +63,7 @@ class Sampler:
         self.marks = self.length = 0
 
     def feeds(self) -> list[Feed]:
-        """Inputs that the model runs on. For a model with a cache half of them are second parts, which go on
+        """Inputs that the model runs on. For a model with a cache some of them are second parts, which go on
         from what the first part left in it."""
         for i in self.inputs:
             if i.role.kind == of.TOKENS and i.role.rows is None:
@@ -77,7 +77,7 @@ class Sampler:
         self.length = sizes["length"]
         self.rng, made = np.random.default_rng(self.seed), []
         for index, share in enumerate(SHARES):
-            later = self._later(sizes, 5 * index) if index % 2 else None
+            later = self._later(sizes, 5 * index) if index % 2 and share == 1 else None
             made.append(self._pad(later or self._shorter(sizes, share), share))
         return made
 

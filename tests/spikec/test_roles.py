@@ -84,10 +84,10 @@ def test_a_cache_is_what_grows_into_an_output(tmp_path: Path) -> None:
     assert feed_tokens([inputs["ids"], inputs["x"]], np.zeros((3, 5), int), past)["x"] is past["x"]
 
 
-def test_half_of_a_decoder_s_feeds_go_on_from_its_own_cache(tmp_path: Path) -> None:
+def test_some_of_a_decoder_s_feeds_go_on_from_its_own_cache(tmp_path: Path) -> None:
     path = graph(tmp_path, CACHED.replace("seen", "attention_mask"), words=table(50), last=LAST, **SHAPES)
     feeds = sampler(path).feeds()
-    assert [f["x"].shape[2] for f in feeds] == [0, 42] * 4
+    assert [f["x"].shape[2] for f in feeds] == [0, 42, 0, 42, 0, 0, 0, 0]
     assert all(f["ids"].shape[1] + f["x"].shape[2] == 64 == f["attention_mask"].shape[1] for f in feeds)
     rows = table(50).reshape(50, 2, 4)
     assert (feeds[1]["x"][0, :, 0, None] == rows.transpose(1, 0, 2)).all(-1).any(-1).all()
@@ -202,7 +202,7 @@ def test_group_query_attention_is_told_how_long_its_sequences_are(tmp_path: Path
     past = {name: np.zeros((2, 1, 3, 8), np.float32) for name in ("pk", "pv")}
     feed = feed_tokens(inputs.values(), np.zeros((2, 5), int), past)
     assert feed["n"].tolist() == [7, 7] and feed["all"] == 8 and feed["all"].shape == ()
-    assert [f["pk"].shape[2] for f in sampler(path).feeds()] == [0, 42] * 4
+    assert [f["pk"].shape[2] for f in sampler(path).feeds()] == [0, 42, 0, 42, 0, 0, 0, 0]
 
 
 def test_a_merged_decoder_is_told_whether_it_has_a_cache(tmp_path: Path) -> None:
@@ -221,4 +221,4 @@ def test_a_merged_decoder_is_told_whether_it_has_a_cache(tmp_path: Path) -> None
     assert not feed_tokens(inputs.values(), np.zeros((1, 5), int))["use_cache_branch"][0]
     past = {"past": np.zeros((1, 3, 8), np.float32)}
     assert feed_tokens(inputs.values(), np.zeros((1, 5), int), past)["use_cache_branch"][0]
-    assert [f["past"].shape[1] for f in sampler(path).feeds()] == [0, 42] * 4
+    assert [f["past"].shape[1] for f in sampler(path).feeds()] == [0, 42, 0, 42, 0, 0, 0, 0]
