@@ -12,6 +12,7 @@ from spikec.identify import identify
 from spikec.overview import recognise
 
 BERT, GPT2, LLAMA = "BERT-like encoder", "GPT-2-like decoder", "LLaMA-like decoder"
+RELATIVE = "vision transformer of relative positions"
 EXPERTS, VIT, TORCH = "mixture-of-experts decoder", "vision transformer", "torch.nn.TransformerEncoder"
 FALCON, T5_DECODER = "Falcon-like decoder", "T5-like decoder, of an encoder-decoder"
 FAMILY = {
@@ -33,14 +34,15 @@ FAMILY = {
     "qwen2": "Qwen2-like decoder", "qwen2_moe": EXPERTS, "qwen3": "Qwen3-like decoder", "qwen3_moe": EXPERTS,
     "roberta": BERT, "siglip": "image and text towers", "siglip_text": "SigLIP text tower",
     "siglip_vision": "SigLIP image tower", "smollm": LLAMA, "stablelm": "StableLM-like decoder",
-    "starcoder2": "StarCoder2-like decoder", "swin": "Swin-like vision transformer",
+    "starcoder2": "StarCoder2-like decoder", "swin": RELATIVE,
     "t5": "T5-like encoder-decoder", "t5_decoder": T5_DECODER, "t5_decoder_past": T5_DECODER,
     "t5_encoder": "T5-like encoder", "t5_gated": "T5-like encoder-decoder",
     "transformer_decoder": "torch.nn.TransformerDecoder", "transformer_encoder": TORCH,
     "transformer_encoder_prenorm": TORCH, "vit": VIT, "vit_classifier": VIT,
     "whisper": "Whisper-like encoder-decoder", "whisper_encoder": "Whisper-like encoder",
     "whisper_decoder": "mBART-like decoder, of an encoder-decoder", "arcee": "Arcee-like decoder",
-    "beit": VIT, "biogpt": "GPT-like decoder with exact GELU", "blenderbot": "mBART-like encoder-decoder",
+    "beit": RELATIVE, "biogpt": "GPT-like decoder with exact GELU",
+    "blenderbot": "mBART-like encoder-decoder",
     "codegen": "GPT-J-like decoder", "convbert": BERT, "ctrl": "CTRL-like decoder",
     "deepseek_v3": "DeepSeek-like decoder", "esm": "ESM-like encoder",
     "m2m_100": "Pegasus-like encoder-decoder", "mbart": "mBART-like encoder-decoder",
