@@ -16,7 +16,7 @@ from .diagnostics import SpikecError, reason
 from .order import bodies, canonicalise, name_nodes, producer, prune, sort, subgraph_inputs
 from .plain import check, plain
 from .storage import DataFile
-from .weights import INLINE_BYTES, MappedValues, dtype_of, overlapping
+from .weights import INLINE_BYTES, MappedValues, array, dtype_of, overlapping
 from .wire import skim
 
 G_LOGGER.severity = G_LOGGER.CRITICAL  # it would print to stdout, where our own output goes
@@ -170,6 +170,11 @@ def skeleton(graph: gs.Graph) -> onnx.ModelProto:
         return proto
 
     return _export(graph, reference)
+
+
+def whole(graph: gs.Graph) -> onnx.ModelProto:
+    """The graph with all its weights inside: for small pieces that are run by themselves."""
+    return _export(graph, lambda constant: onnx.numpy_helper.from_array(array(constant), constant.name))
 
 
 def _export(graph: gs.Graph, reference: Callable[[gs.Constant], onnx.TensorProto]) -> onnx.ModelProto:

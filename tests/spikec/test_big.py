@@ -164,6 +164,16 @@ def test_tensors_too_small_for_a_data_file_are_taken_out_of_one(tmp_path: Path) 
     logits(tmp_path / "out"), logits(tmp_path / "out", "ann")
 
 
+@pytest.mark.parametrize("make", [models.llama, models.bert], ids=["llama", "bert"])
+def test_constants_of_a_function_may_lie_outside(tmp_path: Path, make: Make) -> None:
+    """Every tensor in the data file, scalars too: what is run by itself must take them along."""
+    path, inside = external(tmp_path / "outside", make), tmp_path / "inside.onnx"
+    onnx.save(make(), path, save_as_external_data=True, location="model.onnx_data", size_threshold=0)
+    onnx.save(make(), inside)
+    outer, inner = compile_model(path, tmp_path / "a"), compile_model(inside, tmp_path / "b")
+    assert outer.certificates == inner.certificates and outer.of("activation")
+
+
 # Symlinks of model hubs
 
 
