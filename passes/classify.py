@@ -117,13 +117,17 @@ def _scales(node: gs.Node, nominal: Nominal) -> bool:
 
 def coverage(program: Program) -> dict[str, Any]:
     """Nodes and MACs by verdict, over the whole model; `dense_macs_in_blocks` is what a spiking block still
-    multiplies, None when a node that is no head, stem or projector may multiply and how much is unknown."""
+    multiplies, None when a node in a block may multiply and how much is unknown."""
     nodes, macs = dict.fromkeys(VERDICTS, 0), dict.fromkeys(VERDICTS, 0)
     for decision in program.decisions.values():
         nodes[decision.verdict] += 1
         macs[decision.verdict] += decision.macs or 0
     outside = {f.nodes[0].name for f in program.findings if f.facts["label"] in ("head", "other_linear")}
-    counts = [d.macs for d in program.decisions.values() if d.verdict != "spiking" and d.node not in outside]
+    counts = [
+        d.macs
+        for d in program.decisions.values()
+        if d.verdict != "spiking" and d.block >= 0 and d.node not in outside
+    ]
     return {
         "nodes": nodes,
         "macs": macs,

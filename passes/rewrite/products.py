@@ -92,9 +92,8 @@ def spike_products(program: Program) -> None:
         left, right = finding.sources
         (a, theta_a), (b, theta_b) = train(program, left), train(program, right)
         if _largest_sum(finding, bits, theta_a, theta_b) >= 2**53:
-            program.refuse(
-                finding, f"at T = {bits} the sums of its codes could pass 2**53; use fewer timesteps"
-            )
+            text = f"at T = {bits} the sums of its codes could pass 2**53; use fewer timesteps"
+            program.refuse(finding, text, "SPK204")
             continue
         result = finding.result
         value = program.node(
@@ -110,18 +109,23 @@ def spike_products(program: Program) -> None:
 
 
 LONGEST = 2**16
-"""Keys that an attention row may have."""
+"""Keys that an attention row may have where no shape tells."""
 
 
 def _largest_sum(finding: Finding, bits: int, a: Threshold, b: Threshold) -> float:
     """A bound on |Σ code·code|. A row of attention weights sums to one, so its codes sum to at most 1/Δ +
     K/2."""
-    top_b = 2.0**bits * b.weights[-1]
-    if finding.facts["label"] == "av":
-        return (1 / a.scale + LONGEST / 2) * top_b
-    shape = finding.sources[0].shape
-    inner = shape[-1] if shape and isinstance(shape[-1], int) else LONGEST
-    return 2.0**bits * a.weights[-1] * top_b * inner
+    inner = _inner(finding)
+    top_a, top_b = (2.0**bits * threshold.weights[-1] for threshold in (a, b))
+    row = min(1 / a.scale + inner / 2, top_a * inner) if finding.facts["label"] == "av" else top_a * inner
+    return row * top_b
+
+
+def _inner(finding: Finding) -> int:
+    """How many products a sum has, as the shape of either side tells."""
+    left, right = (tensor.shape or () for tensor in finding.sources)
+    known = [*left[-1:], *right[-2:-1]]
+    return next((size for size in known if isinstance(size, int)), LONGEST)
 
 
 def _scale(a: float, b: float) -> float:

@@ -101,8 +101,7 @@ CODES |= {
     "SPK201": Code(
         "warning",
         "rewrite refused",
-        "A recognised part stays an ordinary operator, because its certificate does not hold or a limit "
-        "would be passed.",
+        "A recognised part stays an ordinary operator, because its certificate does not hold.",
         "See the reason in the message; more timesteps (-T) make the spiking operators finer.",
     ),
     "SPK202": Code(
@@ -117,6 +116,14 @@ CODES |= {
         "activation covers a short range",
         "The spiking function's codes end early on one side.",
         "Nothing need be done unless inputs go beyond the range named.",
+    ),
+    "SPK204": Code(
+        "warning",
+        "sums of codes too large",
+        "A product of two activations stays an ordinary operator: at this many timesteps the sums of its "
+        "codes could pass 2**53, beyond which they would not be exact. Known only once calibration has "
+        "chosen the codes, so `inspect` cannot tell.",
+        "Use fewer timesteps (a smaller -T).",
     ),
     # 3xx: the model itself
     "SPK301": Code(

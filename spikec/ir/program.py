@@ -163,9 +163,9 @@ class Program:
         """Adds a remark for the user; `code` is one of `codes.py`."""
         self.diagnostics.append(Diagnostic(code, where, text))
 
-    def refuse(self, finding: Finding, why: str) -> None:
+    def refuse(self, finding: Finding, why: str, code: str = "SPK201") -> None:
         """Leaves a finding on host after all, and tells the user."""
-        self.tell("SPK201", finding.name, f"{finding.kind} kept on host: {why}")
+        self.tell(code, finding.name, f"{finding.kind} kept on host: {why}")
         for node in finding.nodes:
             if node.name in self.decisions:
                 self.decisions[node.name] = replace(self.decisions[node.name], verdict="host", reason=why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,14 @@ def test_unknown_products_are_not_zero(recognise: Recognise, node: str) -> None:
     program = recognise(text, **given)
     (decision,) = program.decisions.values()
     assert decision.macs is None and decision.verdict == "host"
+    result = coverage(program)
+    assert result["dense_macs_in_blocks"] == 0 and result["nodes_of_unknown_macs"] == 1  # there is no block
+    program.decisions[decision.node] = replace(decision, block=0)
     assert coverage(program)["dense_macs_in_blocks"] is None
+    program.decisions[decision.node] = replace(decision, block=0, macs=7)
+    assert coverage(program)["dense_macs_in_blocks"] == 7
+    program.decisions[decision.node] = replace(decision, macs=7)
+    assert coverage(program)["dense_macs_in_blocks"] == 0
     assert [d.where for d in program.diagnostics if "multiply-accumulates" in d.text] == [decision.node]
 
 
@@ -188,7 +196,10 @@ def test_summary_says_unknown(tmp_path: Path) -> None:
     feed = {"x": RNG.standard_normal((2, 16, D)).astype(np.float32)}
     program = compile_model(tmp_path / "model.onnx", tmp_path / "out", feeds=[feed])
     summary = as_text(program, "out")
-    assert "unknown dense MACs left inside blocks" in summary and "of the MACs known" in summary
+    assert "\n0 dense MACs left inside blocks" in summary and "of the MACs known" in summary
+    made = next(d for d in program.decisions.values() if d.macs is None)
+    program.decisions[made.node] = replace(made, block=0)
+    assert "\nunknown dense MACs left inside blocks" in as_text(program, "out")
 
 
 def test_an_operator_of_an_unknown_domain_is_rejected_and_says_so(tmp_path: Path) -> None:

@@ -12,16 +12,18 @@ from pathlib import Path
 import models
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import pytest
 
 from spikec.compile import Settings, compile_model
 from spikec.custom_ops.catalogue import OPS
 from spikec.custom_ops.spec import DOMAIN
-from spikec.ir.program import Program
+from spikec.ir.program import Finding, Program
+from spikec.passes.calibrate.thresholds import Threshold
 from spikec.passes.classify import coverage
 from spikec.passes.rewrite import activation, norm, softmax
 from spikec.passes.rewrite.fit import fit
-from spikec.passes.rewrite.products import channel_scale, rounded
+from spikec.passes.rewrite.products import _largest_sum, channel_scale, rounded
 from spikec.runtime.session import Compiled
 
 Make = Callable[[str, str], Program]
@@ -176,6 +178,27 @@ def test_a_wrong_operator_is_caught(
 
     monkeypatch.setitem(OPS, op, dataclasses.replace(good, numpy=wrong))
     assert set(caught) <= set(unsound(compiled(tmp_path, models.bert())))
+
+
+# Sums of codes
+
+
+@pytest.mark.parametrize(
+    ("label", "left", "right", "inner"),
+    [
+        ("qk", (2, 4, "s", 64), (2, 4, 64, "t"), 64),
+        ("qk", (2, 4, "s", "d"), (2, 4, 64, "t"), 64),  # the other side tells
+        ("matmul_dynamic", (2, 4, "s", "t"), None, 2**16),
+        ("av", (2, 4, "s", 16), None, 16),
+    ],
+)
+def test_the_largest_sum_of_codes(label: str, left: tuple, right: tuple | None, inner: int) -> None:
+    """A bound on what SpikeMatMul adds up; a row of attention weights adds up to one."""
+    sides = (gs.Variable("a", np.float32, left), gs.Variable("b", np.float32, right))
+    finding = Finding("matmul_dynamic", sides, gs.Variable("y"), (), {"label": label})
+    a, b = Threshold(1 / 255, 4, 2, 0.0, 0.0), Threshold(1.0, 2, 3, 0.0, 0.0)
+    row = 255 + inner / 2 if label == "av" else 256 * 4 * inner
+    assert _largest_sum(finding, 8, a, b) == pytest.approx(row * 256 * 4)
 
 
 # Names

@@ -13,7 +13,7 @@ from onnx import helper
 from spikec import compile as compiler
 from spikec.cli import main
 from spikec.compile import Settings, compile_model
-from spikec.ir.diagnostics import SpikecError
+from spikec.ir.diagnostics import CODES, SpikecError
 from spikec.ir.program import Decision, Program
 from spikec.overview import recognise
 from spikec.scope import Scope
@@ -76,14 +76,15 @@ def test_nothing_is_run_before_what_recognition_alone_can_tell(
     assert "classify" in seen and "check_runs" not in seen and "observe" not in seen
 
 
-def test_a_refused_rewrite_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Known only after the rewrites; nothing is written all the same."""
+@pytest.mark.parametrize("code", ["SPK201", "SPK204"])
+def test_a_refused_rewrite_counts(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known only after the rewrites; nothing is written all the same, and the remedy is the code's."""
     run = compiler.pipeline.run
 
     def refusing(program: Program, passes: tuple[str, ...], *rest: object) -> None:
         run(program, passes, *rest)
         if "unroll" in passes:
-            program.refuse(program.of("softmax")[0], "because of this test")
+            program.refuse(program.of("softmax")[0], "because of this test", code)
 
     monkeypatch.setattr(compiler.pipeline, "run", refusing)
     model = models.save(tmp_path / "in", models.llama)
@@ -91,7 +92,8 @@ def test_a_refused_rewrite_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         compile_model(model, tmp_path / "out", Settings(timesteps=4, strict=True))
     assert caught.value.exit_code == 3
     assert len(caught.value.details) == 1
-    assert "SPK201" in caught.value.details[0] and "because of this test" in caught.value.details[0]
+    assert code in caught.value.details[0] and "because of this test" in caught.value.details[0]
+    assert caught.value.fix == CODES[code].remedy and "--all-unmatched" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
