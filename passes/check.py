@@ -71,12 +71,20 @@ def check_runs(program: Program, *, original: Path, model: Path, feeds: list[Fee
 
 
 def _instead(program: Program, theirs: Stream, ours: Stream, feeds: list[Feed], refused: SpikecError) -> None:
-    """The original does not run: raises its error when the normalised graph does not either. It may run at
+    """The original does not run: raises its error when the normalised graph does not either, or when its
+    types contradict each other, which only widening them to float32 hid. It may run at
     twice the batch (ONNX Runtime 1.2x takes no rotary cache for one sequence) and be compared there."""
     try:
         ours.run(None, feeds[0])
     except SpikecError:
         raise refused from None
+    if any(word in refused.why for word in ILL_TYPED):
+        raise SpikecError(
+            "has operators whose types do not fit together",
+            where=str(program.source),
+            why=refused.why,
+            fix="put a Cast before the node named, or export it again",
+        )
     against = "nothing"
     if len(feeds) > 1:
         try:
@@ -135,6 +143,8 @@ def rounding(census: Census) -> float:
     return max((ROUNDING.get(kind, EXACT) for kind in census.weights), default=EXACT)
 
 
+ILL_TYPED = ("bound to different types", "does not match expected type")
+"""What ONNX Runtime says of a file that is wrong, rather than of what it has no kernels for."""
 EXACT = 1e-3
 """Relative difference, of float32: a hundred times what thirty blocks add up to."""
 ROUNDING = {"float16": 2e-2, "bfloat16": 1e-1}

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from spikec.compile import Settings, compile_model
 from spikec.ir.diagnostics import SpikecError
 from spikec.ir.inputs import describe
 from spikec.ir.program import Program
@@ -40,6 +41,16 @@ def unknown(tmp_path: Path) -> Path:
     made = models.llama()
     next(n for n in made.graph.node if n.op_type == "Sigmoid").op_type = "Frobnicate"
     return written(tmp_path / "unknown.onnx", made)
+
+
+def mixed(tmp_path: Path) -> Path:
+    """The model with a float64 number added to a float32 value, which ONNX does not allow."""
+    made = models.llama()
+    made.graph.node[-1].output[0] = "before"
+    made.graph.initializer.append(numpy_helper.from_array(np.float64(0), "number"))
+    made.graph.node.append(helper.make_node("Add", ["before", "number"], ["logits"], name="mixing"))
+    del made.graph.value_info[:]
+    return written(tmp_path / "mixed.onnx", made)
 
 
 def twofold(tmp_path: Path) -> Path:
@@ -76,6 +87,15 @@ def test_changed_numbers_are_refused(model: Path, tmp_path: Path) -> None:
 def test_an_original_that_does_not_run(model: Path, tmp_path: Path) -> None:
     (told,) = checked(unknown(tmp_path), model).diagnostics
     assert told.code == "SPK303" and "Frobnicate" in told.text and told.text.endswith("with nothing")
+
+
+def test_types_that_do_not_fit_together_are_a_mistake_in_the_file(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpikecError, match=r"types do not fit together.*mixing") as caught:
+        checked(mixed(tmp_path), model)
+    assert caught.value.exit_code == 1
+    with pytest.raises(SpikecError, match=r"types do not fit together.*mixing"):
+        compile_model(mixed(tmp_path), tmp_path / "out", Settings(timesteps=4))
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_original_that_runs_at_twice_the_batch(model: Path, tmp_path: Path) -> None:
