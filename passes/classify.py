@@ -42,12 +42,13 @@ def classify(program: Program) -> None:
     owner = program.owner()
     split = program.settings.get("split", {})
     nominal: Nominal = program.settings["nominal"]
+    routed = _routed(program, owner, nominal)
     for node in program.graph.nodes:
         op = split.get(id(node), node.op)
         if not op:
             continue
         finding = owner.get(id(node))
-        verdict, reason = _verdict(node, finding, nominal, method)
+        verdict, reason = _verdict(node, finding, nominal, method, routed)
         if verdict == "rejected":
             program.tell("SPK120", node.name, reason)
         macs = program.statistics["macs"].get(node.name)
@@ -73,7 +74,20 @@ def _tell_unknown_macs(program: Program) -> None:
         program.tell("SPK107", spiking[0], text)
 
 
-def _verdict(node: gs.Node, finding: Finding | None, nominal: Nominal, method: Method) -> tuple[str, str]:
+def _routed(program: Program, owner: dict[int, Finding], nominal: Nominal) -> set[int]:
+    """Values that of all activations only a router's scores are in: which experts run, and their weights."""
+    routed: set[int] = set()
+    for node in program.graph.nodes:
+        finding, data = owner.get(id(node)), [id(i) for i in node.inputs if nominal.is_data(i)]
+        scores = finding is not None and finding.kind == "router"
+        if scores or (data and all(i in routed for i in data)):
+            routed.update(id(o) for o in node.outputs)
+    return routed
+
+
+def _verdict(
+    node: gs.Node, finding: Finding | None, nominal: Nominal, method: Method, routed: set[int]
+) -> tuple[str, str]:
     if node.domain not in RUNNABLE:
         return "rejected", f"no runtime knows operator {node.op} of domain {node.domain!r}"
     if finding is not None:
@@ -86,7 +100,10 @@ def _verdict(node: gs.Node, finding: Finding | None, nominal: Nominal, method: M
         return "linear", REASONS[finding.kind]
     if not any(nominal.is_data(tensor) for tensor in node.outputs):
         return "host", NO_ACTIVATION
-    if node.op == "Cast" and not _gives_float(node):
+    chooses = node.op == "Cast" and not _gives_float(node)
+    if (chooses or node.op not in SHAPING) and all(id(o) in routed for o in node.outputs):
+        return "host", method.kept["router"]
+    if chooses:
         return "host", "turns activations into integers or truth values, which is not linear"
     if node.op in SHAPING:
         return "linear", "moves values without changing them"
@@ -94,6 +111,8 @@ def _verdict(node: gs.Node, finding: Finding | None, nominal: Nominal, method: M
         return "linear", "addition"
     if _scales(node, nominal):
         return "linear", "scaling by values that no activation is in"
+    if node.op == "Mul" and any(id(i) in routed for i in node.inputs):
+        return "linear", "scaling by the weight that a router gives an expert, which is kept dense"
     if node.op in BOOKKEEPING:
         return "host", SELECTS
     return "host", f"{node.op} of activations was not recognised: it stays an ordinary operator"

@@ -17,6 +17,7 @@ from spikec.ir.weights import array
 from spikec.passes.classify import coverage
 from spikec.passes.methods import METHODS
 from spikec.report import as_text, found
+from spikec.scope import misses
 
 Recognise = Callable[..., Program]
 
@@ -184,6 +185,30 @@ def test_angles_looked_up_by_position_are_rope(recognise: Recognise) -> None:
     ends = {"from": np.array([0]), "half": np.array([D // 2]), "to": np.array([D]), "last": np.array([-1])}
     program = recognise(text, w=WQ, cosines=np.ones((32, D)), sines=np.ones((32, D)), **ends)
     assert len(program.of("rope")) == 1
+
+
+def routed(mixed: str) -> str:
+    """Two experts, whose results are scaled by what a router gives the one chosen, over the sum of all."""
+    return f"""({X} x) => ({X} y) {{ s = MatMul (x, router) p = Softmax <axis = -1> (s)
+        best, chosen = TopK <axis = -1> (p, one) sum = ReduceSum (p, last) share = Div (best, sum)
+        first = Equal (chosen, zero) mask = Cast <to = 6> (first)
+        flag = Cast <to = 1> (mask) a = MatMul (x, w) b = Mul (a, flag) c = Mul (b, share)
+        y = Mul (c, {mixed}) }}"""
+
+
+@pytest.mark.parametrize(("mixed", "missed"), [("share", []), ("a", ["Mul"])])
+def test_a_router_s_arithmetic_is_kept_on_purpose(
+    recognise: Recognise, mixed: str, missed: list[str]
+) -> None:
+    """Dividing, comparing and scaling by its weights; a product with another activation is no such thing."""
+    whole = {"one": np.array([1]), "last": np.array([-1]), "zero": np.array([0])}
+    program = recognise(routed(mixed), router=RNG.standard_normal((D, 2)), w=WQ, **whole)
+    assert program.of("router")
+    program.decisions = {name: replace(d, block=0) for name, d in program.decisions.items()}
+    assert [miss.op for miss in misses(program)] == missed
+    kept = METHODS["las"].kept["router"]
+    verdict = {d.op: (d.verdict, d.reason) for d in program.decisions.values()}
+    assert verdict["Div"] == verdict["Equal"] == ("host", kept)
 
 
 def test_summary_says_unknown(tmp_path: Path) -> None:
