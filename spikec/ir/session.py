@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ def frugal() -> ort.SessionOptions:
     return settings
 
 
+VERSION = tuple(int(part) for part in ort.__version__.split(".")[:2])
+DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+KNOWS_A_DATA_FOLDER = (1, 22)
+"""The first ONNX Runtime that can be told where the data of a model given as bytes lie."""
+
+
 class Session(ort.InferenceSession):
     """An ONNX Runtime session on the CPU; a model or an input it refuses is a SpikecError.
 
@@ -45,19 +52,25 @@ class Session(ort.InferenceSession):
         fix: str = "export it again",
     ) -> None:
         settings = settings or options()
-        if isinstance(model, Path):
-            source: str | bytes = str(model)
-        else:
-            source = model.SerializeToString()
-            root = Path.cwd().anchor
-            settings.add_session_config_entry("session.model_external_initializers_file_folder_path", root)
-        self.where = where or str(model)
-        try:
-            super().__init__(source, settings, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise SpikecError(
-                "ONNX Runtime cannot load this model", where=self.where, why=reason(error), fix=fix
-            ) from error
+        self.where = where or "the model"
+        with tempfile.TemporaryDirectory(prefix="spikec-") as folder:
+            if isinstance(model, Path):
+                source: str | bytes = str(model)
+                self.where = where or source
+            elif VERSION >= KNOWS_A_DATA_FOLDER:
+                source = model.SerializeToString()
+                root = Path.cwd().anchor
+                settings.add_session_config_entry(
+                    "session.model_external_initializers_file_folder_path", root
+                )
+            else:
+                source = str(_beside_a_link_to_the_root(model, Path(folder)))
+            try:
+                super().__init__(source, settings, providers=["CPUExecutionProvider"])
+            except Exception as error:
+                raise SpikecError(
+                    "ONNX Runtime cannot load this model", where=self.where, why=reason(error), fix=fix
+                ) from error
 
     def run(self, names: Any, feed: Any, run_options: Any = None) -> Any:
         try:
@@ -70,6 +83,22 @@ class Session(ort.InferenceSession):
                 why=reason(error),
                 fix="give inputs it was made for (shorter with --context), or export it again",
             ) from error
+
+
+def _beside_a_link_to_the_root(model: onnx.ModelProto, folder: Path) -> Path:
+    """The model as a file there, its data reached through a link: for runtimes that look for data nowhere but
+    beside a model."""
+    (folder / "root").symlink_to(folder.anchor)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for body in graph_protos(copy.graph):
+        for tensor in body.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = f"root/{entry.value}"
+    path = folder / "model.onnx"
+    path.write_bytes(copy.SerializeToString())
+    return path
 
 
 def anchored(path: Path) -> onnx.ModelProto:
