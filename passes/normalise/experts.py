@@ -8,10 +8,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from spikec.ir import graph as graphs
-from spikec.ir.nominal import trace_fitting
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Program
 from spikec.ir.weights import dtype_of
+
+from .types import Types
 
 MOST = 256
 """Experts of one stack that are spread out."""
@@ -22,9 +23,10 @@ def spread_experts(program: Program) -> None:
     stacks = [node for node in program.graph.nodes if node.op == "MatMul" and _stack(node.inputs[1])]
     if not stacks:
         return
-    nominal = trace_fitting(program.graph)
+    types = Types(program.graph)
     for node in stacks:
-        shape = nominal.shape(node.inputs[0])
+        # not at the nominal input: a batch that happens to have this size there may have another one
+        shape = types.shape(node.inputs[0])
         experts = node.inputs[1].shape[0]
         if shape is not None and len(shape) > 2 and shape[-3] in (1, experts):
             _spread(program, node, len(shape) - 3, shape[-3] == experts)

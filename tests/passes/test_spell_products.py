@@ -167,3 +167,25 @@ def test_a_convolution_that_does_more_stays(tmp_path: Path, attributes: str, out
 def test_softmax_along_another_axis(tmp_path: Path, axis: int) -> None:
     _, ops = spelled(tmp_path, f"Softmax <axis = {axis}> (x)", {"x": (2, 3, 4)}, set(), "2, 3, 4")
     assert ops == (["Softmax"] if axis == 2 else ["Transpose", "Softmax", "Transpose"])
+
+
+@pytest.mark.parametrize("experts", [2, 3])
+def test_a_stack_meets_a_batch_of_any_size(tmp_path: Path, experts: int) -> None:
+    """One matrix for each sequence of a batch, or one sequence for all: known only when the model is run."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["": 18]> g (float[b, 5, 4] x) => (float[c, 5, 6] y)'
+        " { y = MatMul (x, w) }"
+    )
+    stack = RNG.standard_normal((experts, 4, 6)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(stack, "w"))
+    onnx.save(model, tmp_path / "model.onnx")
+    program = Program.load(tmp_path / "model.onnx")
+    pipeline.run(program, NORMALISE, {})
+    data = DataFile(tmp_path / "weights.bin")
+    graphs.save(program.graph, tmp_path / "spelled.onnx", data)
+    data.close()
+    for batch in (1, experts):
+        feed = {"x": RNG.standard_normal((batch, 5, 4)).astype(np.float32)}
+        (before,), (after,) = (outputs(tmp_path / name, feed) for name in ("model.onnx", "spelled.onnx"))
+        assert before.shape == after.shape
+        np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
