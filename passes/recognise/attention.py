@@ -68,6 +68,7 @@ def recognise_attention(program: Program) -> None:
         }
         finding = Finding("attention", scores.sources, context.result, (), facts)
         facts |= measure(nominal, finding, before.nodes, turned)
+        facts["unproved"] += _changed(nominal, softmax, after)
         program.findings.append(finding)
         for reason in facts["unproved"]:
             program.tell("SPK121", finding.name, f"attention converted part by part: {reason}")
@@ -86,7 +87,36 @@ def _weighs(nominal: Nominal, softmax: Finding, after: Walk) -> bool:
     if seen is None or seen.ndim < 2:
         return True
     along = np.moveaxis(seen, axis, -1).reshape(-1, seen.shape[axis])
-    return bool((along == along[:1]).all())
+    told_apart = along.shape[1] < 2 or along.size == 0 or bool(np.ptp(along[0]))
+    return told_apart and bool((along == along[:1]).all())
+
+
+def _changed(nominal: Nominal, softmax: Finding, after: Walk) -> tuple[str, ...]:
+    """What is wrong when the weights are more than moved and scaled on their way to the values."""
+    ahead = {id(node) for node in after.nodes}
+    way: dict[int, gs.Node] = {}
+    stack = [after.entries[0]]
+    while stack:
+        node = graphs.producer(stack.pop())
+        if node is not None and id(node) in ahead and id(node) not in way:
+            way[id(node)] = node
+            stack.extend(node.inputs)
+    made = {id(softmax.result), *(id(o) for node in way.values() for o in node.outputs)}
+    for node in way.values():
+        if any(nominal.is_data(i) and id(i) not in made for i in node.inputs):
+            return (f"weights: {node.op} {node.name!r} combines them with another value of the data",)
+    shape = nominal.shape(softmax.result)
+    if shape is None or math.prod(shape) > LARGEST_ARRAY:
+        return ()
+    drawn = np.random.default_rng(0).uniform(0.1, 1, shape).astype(np.float32)
+    nothing, once, twice = (
+        nominal.evaluate(after.entries[0], {id(softmax.result): np.float32(by) * drawn}) for by in (0, 1, 2)
+    )
+    if nothing is None or once is None or twice is None:
+        return ("weights: what is done to them before the values cannot be evaluated",)
+    if nothing.any() or not np.allclose(twice, 2 * once, rtol=1e-3):
+        return ("weights: they are changed by more than a scale before the values",)
+    return ()
 
 
 def _weight(nominal: Nominal, finding: Finding) -> tuple[int, int]:

@@ -288,6 +288,42 @@ def test_what_changes_the_scores_beyond_a_scale_is_not_proved(recognise: Recogni
 
 
 @pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("p = Mul (p0, p0)", "changed by more than a scale"),
+        ("p = Sub (unit, p0)", "changed by more than a scale"),
+        ("p = Mul (p0, scale)", ""),
+        ("p = Dropout (p0)", ""),
+    ],
+)
+def test_what_changes_the_weights_beyond_a_scale_is_told(
+    recognise: Recognise, change: str, reason: str
+) -> None:
+    weigh = f"p0 = Softmax <axis = -1> (s) {change}"
+    result = program(recognise, f"{Q} {K} {V} {PLAIN} {weigh} {CONTEXT} {OUT}")
+    told = [d.text for d in result.diagnostics if d.code == "SPK121"]
+    assert len(told) == bool(reason) and all(reason in text for text in told)
+
+
+def test_weights_times_scores_are_told(recognise: Recognise) -> None:
+    heads = " ".join((Q, K, V)).replace("(x, w", "(h, w")
+    body = (
+        f"h = LayerNormalization (x, gain) {heads} {PLAIN} p0 = Softmax (s) p = Mul (p0, s) {CONTEXT} {OUT}"
+    )
+    result = program(recognise, body, shapes={"gain": np.ones(D)})
+    told = [d.text for d in result.diagnostics if d.code in ("SPK105", "SPK121")]
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_weights_that_sum_to_one_elsewhere_are_no_attention(recognise: Recognise, axis: int) -> None:
+    weigh = f"p = Softmax <axis = {axis}> (s)"
+    result = program(recognise, f"{Q} {K} {V} {PLAIN} {weigh} {CONTEXT} {OUT}")
+    assert result.of("attention") == [] and len(result.of("softmax")) == 1
+    assert ["over another axis" in d.text for d in result.diagnostics if d.code == "SPK105"] == [True]
+
+
+@pytest.mark.parametrize(
     ("tail", "reason"),
     [
         ("t = TopK <axis = -1> (p, one1) u = Identity (t)", "router"),
