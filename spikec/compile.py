@@ -224,11 +224,12 @@ def check_convertible(program: Program) -> None:
                 fix="export one branch as a model of its own, or the loop unrolled",
             )
         seen = sorted({node.op for node in program.graph.nodes})
+        near = next((f"; {d.where}: {d.text}" for d in program.diagnostics if d.code == "SPK101"), "")
         raise SpikecError(
             "nothing to convert",
             where=str(program.source),
             why="looked for attention, or layer or RMS norms with linear layers; "
-            f"the model has {', '.join(seen[:12])}{' ...' if len(seen) > 12 else ''}",
+            f"the model has {', '.join(seen[:12])}{' ...' if len(seen) > 12 else ''}{near}",
             fix="give a transformer exported to ONNX",
         )
 
