@@ -56,13 +56,10 @@ class Session(ort.InferenceSession):
         with tempfile.TemporaryDirectory(prefix="spikec-") as folder:
             if isinstance(model, Path):
                 source: str | bytes = str(model)
-                self.where = where or source
+                self.where = where or str(model)
             elif VERSION >= KNOWS_A_DATA_FOLDER:
                 source = model.SerializeToString()
-                root = Path.cwd().anchor
-                settings.add_session_config_entry(
-                    "session.model_external_initializers_file_folder_path", root
-                )
+                settings.add_session_config_entry(DATA_FOLDER, Path.cwd().anchor)
             else:
                 source = str(_beside_a_link_to_the_root(model, Path(folder)))
             try:
