@@ -6,6 +6,7 @@ import textwrap
 from collections import Counter
 from typing import Any
 
+NOTHING = "  nothing of a transformer: compile will refuse it"
 WIDTH = 100
 COLUMNS = 4
 REMARKS = 6
@@ -120,10 +121,11 @@ def _kept(result: dict[str, Any]) -> list[str]:
 
 def _remarks(result: dict[str, Any]) -> list[str]:
     told = result["diagnostics"]
-    if not told:
+    refused = [] if _is_transformer(result["found"]) else [NOTHING]
+    if not told and not refused:
         clean = "everything in scope can spike" if not result["misses"] and result["can_spike"] else "none"
         return ["", f"remarks       {clean}"]
-    lines = ["", "remarks"]
+    lines = ["", "remarks", *refused]
     counts = Counter(d["code"] for d in told)
     first = {d["code"]: d for d in reversed(told)}
     chosen = sorted(counts, key=lambda code: (first[code]["severity"] != "warning", code))
@@ -136,6 +138,11 @@ def _remarks(result: dict[str, Any]) -> list[str]:
     if len(chosen) > REMARKS:
         lines.append(f"  and {len(chosen) - REMARKS} more codes (--json)")
     return lines
+
+
+def _is_transformer(found: dict[str, int]) -> bool:
+    norms, products = found["layernorm"] + found["rmsnorm"], found["linear"] + found["other_linear"]
+    return bool(found["attention"] or (norms and products))
 
 
 def _value(value: dict[str, Any]) -> str:

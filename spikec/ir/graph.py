@@ -11,6 +11,8 @@ from google.protobuf.message import DecodeError
 from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from spikec.custom_ops.spec import DOMAIN
+
 from .census import graph_protos, take
 from .diagnostics import SpikecError, reason
 from .order import bodies, canonicalise, name_nodes, producer, prune, sort, subgraph_inputs
@@ -66,6 +68,18 @@ def _skimmed(path: Path) -> onnx.ModelProto:
 def load(path: Path) -> gs.Graph:
     """Graph with memory-mapped weights and local functions inlined."""
     model = read(path, skimmed=True)
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if 0 < opset < OLDEST_OPSET:
+        raise SpikecError(
+            f"uses opset {opset}",
+            where=str(path),
+            why=f"spikec reads opset {OLDEST_OPSET} and later",
+            fix="export it with a newer opset",
+        )
+    if any(node.domain == DOMAIN for node in model.graph.node):
+        raise SpikecError(
+            "is already compiled", where=str(path), fix="give the model that it was compiled from"
+        )
     census = take(model)
     for graph in graph_protos(model.graph):
         for node in graph.node:
@@ -87,14 +101,6 @@ def load(path: Path) -> gs.Graph:
             fix="check the export; spikec reads standard operators",
         ) from error
     model = plain(model, path)
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
-    if opset < OLDEST_OPSET:
-        raise SpikecError(
-            f"uses opset {opset}",
-            where=str(path),
-            why=f"spikec reads opset {OLDEST_OPSET} and later",
-            fix="export it with a newer opset",
-        )
     graph = gs.import_onnx(model)
     graph.__dict__["spikec_census"] = census
     for body in bodies(graph):

@@ -11,6 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
+from spikec.compile import compile_model
+
 Refused = Callable[..., str]
 
 HEADER = '<ir_version: 9, opset_import: ["": 18]> '
@@ -252,3 +254,10 @@ def test_no_inputs_found(refused: Refused, tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "mlp.onnx")
     line = refused("compile", "mlp.onnx")
     assert "found no inputs" in line and "x float32['N', 8]" in line and "--npz" in line
+
+
+def test_a_compiled_model_is_named_as_such(tmp_path: Path, refused: Refused) -> None:
+    compile_model(llama_file(tmp_path), tmp_path / "out")
+    assert "is already compiled" in refused(
+        "compile", tmp_path / "out" / "model.onnx", "-o", tmp_path / "again"
+    )
