@@ -26,7 +26,6 @@ THROUGH = numeric.ELEMENTWISE.keys() | numeric.MOVES.keys() | {"Trilu", "ReduceM
 LARGEST_ARRAY = 1 << 22
 LARGEST = 96
 """Nodes between a softmax and its products."""
-ROUTES = {"TopK", "ScatterElements", "GatherElements", "OneHot", "NonZero"}
 
 
 @dataclass

@@ -186,13 +186,6 @@ def _parallel(linears: list[Finding], attention: Finding, wiring: Wiring) -> boo
     return False
 
 
-def _unnormed(tensor: gs.Tensor, wiring: Wiring) -> gs.Tensor:
-    norm = wiring.by_result.get(id(tensor))
-    if norm is None or norm.kind not in ("layernorm", "rmsnorm"):
-        return tensor
-    return norm.sources[0]
-
-
 def _heads(attentions: list[Finding]) -> str:
     told = Counter(
         (f.facts["heads"], f.facts.get("kv_heads") or f.facts["heads"], f.facts.get("head_size"))
