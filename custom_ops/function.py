@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .spec import Case, SpikingOp
+from .spec import Attributes, Case, SpikingOp
 from .train import INTEGERS_BODY, bit_serial, bit_serial_body
 
 
@@ -87,6 +87,10 @@ BODY = (
 )
 
 
+def execution(attributes: Attributes, packed: bool) -> Attributes:
+    return attributes | {"steps": 1 if packed else attributes["bits"] + 1}
+
+
 def cases(rng: np.random.Generator) -> Iterator[Case]:
     for bits, segments, shape in ((4, 3, (3, 5)), (8, 1, (2, 2, 9)), (6, 5, ()), (5, 2, (0, 3))):
         edges = np.sort(np.r_[-np.inf, rng.standard_normal(segments - 1)]).astype(np.float32)
@@ -109,4 +113,5 @@ OP = SpikingOp(
     body=BODY,
     cases=cases,
     doc=__doc__,
+    execution=execution,
 )

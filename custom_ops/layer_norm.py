@@ -26,7 +26,7 @@ from .norm import (
 from .rms_norm import norm_inputs
 from .spec import Case, SpikingOp
 from .tables import rsqrt_thresholds
-from .train import sum_body
+from .train import bit_serial_execution, sum_body
 
 
 def layer_norm(
@@ -90,4 +90,5 @@ OP = SpikingOp(
     body=BODY,
     cases=cases,
     doc=__doc__,
+    execution=bit_serial_execution,
 )

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 
-from .spec import Case, SpikingOp
-from .train import DIGITS_BODY, INTEGERS_BODY, digits
+from .spec import Attributes, Case, SpikingOp
+from .train import DIGITS_BODY, INTEGERS_BODY, digits, ones
 
 
 def oat_encode(
@@ -49,6 +49,18 @@ def spike_type(largest: int) -> int:
         if largest <= np.iinfo(onnx.helper.tensor_dtype_to_np_dtype(to)).max:
             return int(to)
     return int(onnx.TensorProto.INT32)
+
+
+def execution(attributes: Attributes, packed: bool) -> Attributes:
+    bits, loudest = attributes["bits"], attributes["ratio"] ** (attributes["ranges"] - 1)
+    if packed:
+        return attributes | {"steps": 1, "radix": 2**bits, "to": spike_type(loudest * (2**bits - 1))}
+    return attributes | {"steps": bits, "radix": 2, "to": spike_type(loudest)}
+
+
+def events(code: np.ndarray, attributes: Attributes) -> np.ndarray:
+    """One for each binary digit: the range is a power of two and adds none."""
+    return ones(code)
 
 
 BODY = (
@@ -128,4 +140,6 @@ OP = SpikingOp(
     body=BODY,
     cases=cases,
     doc=__doc__,
+    execution=execution,
+    events=events,
 )

@@ -25,6 +25,7 @@ from .norm import (
 )
 from .spec import Case, SpikingOp
 from .tables import rsqrt_thresholds
+from .train import bit_serial_execution
 
 
 def rms_norm(
@@ -76,4 +77,5 @@ OP = SpikingOp(
     body=BODY,
     cases=cases,
     doc=__doc__,
+    execution=bit_serial_execution,
 )

@@ -25,6 +25,7 @@ from .train import (
     LAST_AXIS_BODY,
     bit_serial,
     bit_serial_body,
+    bit_serial_execution,
     digits,
     largest_body,
     sum_body,
@@ -155,4 +156,5 @@ OP = SpikingOp(
     body=BODY,
     cases=cases,
     doc=__doc__,
+    execution=bit_serial_execution,
 )

@@ -16,6 +16,12 @@ VERSION = 1
 BODY_OPSET = 18
 
 Case = tuple[list[np.ndarray], dict[str, Any]]
+Attributes = dict[str, Any]
+
+
+def unchanged(attributes: Attributes, packed: bool) -> Attributes:
+    """The execution of an op whose attributes are the same in both."""
+    return attributes
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,9 @@ class SpikingOp:
 
     `numpy` is the definition; `body` (ONNX text, standard operators only) and the kernel `<op>.cc` must agree
     with it, bit for bit wherever the arithmetic is exact. `cases` yields inputs and attributes that the
-    generated tests run through all three.
+    generated tests run through all three. `execution(attributes, packed)` gives the attributes of either
+    execution from those of any. Encoders, and only they, have `events(code, attributes)`: how many events
+    the unrolled train of each code has; their attributes hold `steps`, and `radix` where it is not 1.
     """
 
     name: str
@@ -36,6 +44,8 @@ class SpikingOp:
     doc: str
     outputs: tuple[str, ...] = ("Y",)
     exact: bool = True
+    execution: Callable[[Attributes, bool], Attributes] = unchanged
+    events: Callable[[np.ndarray, Attributes], np.ndarray] | None = None
     domain: str = field(default=DOMAIN, init=False)
 
     def function_proto(self) -> onnx.FunctionProto:

@@ -24,6 +24,19 @@ def digits(code: np.ndarray, steps: int, radix: int) -> np.ndarray:
     return np.sign(code) * ((magnitude[None] // weights) % radix)
 
 
+def ones(code: np.ndarray) -> np.ndarray:
+    """How many binary digits of |code| are one: the events of a binary-weighted train."""
+    return np.bitwise_count(np.abs(code))
+
+
+def bit_serial_execution(attributes: dict[str, int], packed: bool) -> dict[str, int]:
+    """Steps and radix of an op whose serial neuron emits `bits` + 2 digits."""
+    bits = attributes["bits"]
+    return attributes | (
+        {"steps": 1, "radix": 2 ** (bits + 2)} if packed else {"steps": bits + 2, "radix": 2}
+    )
+
+
 def total(train: np.ndarray, radix: int) -> np.ndarray:
     """Decodes a train to the number it carries, in float64 (exact below 2**53)."""
     value = np.zeros(train.shape[1:], np.float64)

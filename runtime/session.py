@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
+from spikec.custom_ops.catalogue import OPS
+from spikec.custom_ops.spec import DOMAIN
 from spikec.ir import graph as graphs
 from spikec.ir.diagnostics import SpikecError, reason
 from spikec.ir.inputs import Feed, ModelInput
@@ -21,6 +25,21 @@ FILES = {"packed": "model.onnx", "unrolled": "model.unrolled.onnx", "ann": "ann.
 AGAIN = "run spikec compile again"
 LARGE = 1 << 31
 """Bytes of weights from which on they stay mapped: ONNX Runtime would copy all of them to multiply faster."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A node that turns the value `source` into the spike train `train`."""
+
+    op: str
+    source: str
+    train: str
+    attributes: dict[str, Any]
+
+    @property
+    def radix(self) -> int:
+        """What a digit of the train weighs more than the next."""
+        return int(self.attributes.get("radix", 1))
 
 
 class Compiled:
@@ -103,8 +122,18 @@ class Compiled:
 
     def spike_trains(self) -> list[str]:
         """Names of all encoders' outputs, in graph order."""
-        model = graphs.read(self.folder / FILES["packed"])
-        return [node.output[0] for node in model.graph.node if node.op_type == "OATEncode"]
+        return [encoder.train for encoder in self.encoders()]
+
+    def encoders(self, which: str = "packed") -> list[Encoder]:
+        """All encoders, in graph order."""
+        model = graphs.read(self.folder / FILES[which])
+        found = []
+        for node in model.graph.node:
+            op = OPS.get(node.op_type) if node.domain == DOMAIN else None
+            if op is not None and op.events is not None:
+                attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+                found.append(Encoder(op.name, node.input[0], node.output[0], attributes))
+        return found
 
 
 def run(session: Session, feed: Feed) -> dict[str, np.ndarray]:

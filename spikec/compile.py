@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from .ir.inputs import Feed, describe, token_input, vocabulary_size
 from .ir.program import Program
 from .ir.storage import DataFile, fingerprint
 from .passes import unroll
-from .passes.methods import METHODS
+from .passes.methods import pick
 from .passes.normalise import NORMALISE
 from .passes.recognise import RECOGNISE
 from .sample import sample_feeds
@@ -41,33 +41,24 @@ FILES = {"model.onnx", "model.unrolled.onnx", "ann.onnx", "weights.bin", "report
 SAMPLED = "token ids sampled from the model's vocabulary (--data TEXT is better)"
 DRAWN = "inputs drawn at random (--npz FILE is better)"
 WEIGHTS = ("fp32", "int8")
-TIMESTEPS = range(2, 17)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user may choose. `timesteps` None means the method's own; `strict` refuses a model of which
-    anything in scope would not be converted."""
+    """What the user may choose. `timesteps` None means the method's own; `options` are the method's, by name,
+    as values or as texts of them; `strict` refuses a model of which anything in scope would not be
+    converted."""
 
     method: str = "las"
     timesteps: int | None = None
     weights: str = "fp32"
     seed: int = 0
     strict: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raises SpikecError for a value outside what spikec does."""
-        if self.method not in METHODS:
-            raise SpikecError(
-                f"unknown method {self.method!r}", where="--method", fix=f"choose one of {', '.join(METHODS)}"
-            )
-        if self.timesteps is not None and self.timesteps not in TIMESTEPS:
-            raise SpikecError(
-                f"{self.timesteps} timesteps cannot be had",
-                where="--timesteps",
-                why="a spike train's code has 2 to 16 binary digits",
-                fix="choose -T 2 to 16",
-            )
+        pick(self.method, self.timesteps, self.options)
         if self.seed < 0:
             raise SpikecError(f"seed {self.seed} is negative", fix="give --seed 0 or more")
         if self.weights not in WEIGHTS:
@@ -99,12 +90,13 @@ def compile_model(
     settings.check()
     target = check_target(out)
     program = model if isinstance(model, Program) else Program.load(model)
-    method = METHODS[settings.method]
+    method, timesteps, chosen = pick(settings.method, settings.timesteps, settings.options)
     inputs = describe(program.graph)
     program.settings |= {
         "inputs": inputs,
         "method": method,
-        "timesteps": settings.timesteps or method.timesteps,
+        "timesteps": timesteps,
+        "options": chosen,
         "function_bits": method.function_bits,
         "weights": settings.weights,
         "vocabulary": vocabulary_size(inputs),

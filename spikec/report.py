@@ -23,7 +23,14 @@ def as_json(program: Program) -> dict[str, Any]:
         "schema": SCHEMA,
         "spikec": __version__,
         "model": program.source.name,
-        "method": {"name": method.name, "source": method.source, "guarantee": method.guarantee},
+        "method": {
+            "name": method.name,
+            "source": method.source,
+            "guarantee": method.guarantee,
+            "level": method.level,
+            "collapses": method.collapses,
+            "options": settings["options"],
+        },
         "timesteps": settings["timesteps"],
         "function_bits": settings["function_bits"],
         "weights": settings["weights"],
@@ -39,7 +46,7 @@ def as_json(program: Program) -> dict[str, Any]:
         "blocks": layers(program),
         "block_outputs": block_outputs(program),
         "sites": {
-            name: {**asdict(program.thresholds[name]), **site.summary()}
+            name: {"role": program.statistics["roles"][name], **program.neurons[name].facts, **site.summary()}
             for name, site in program.statistics["sites"].items()
         },
         "findings": program.statistics["findings"],

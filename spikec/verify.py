@@ -183,14 +183,15 @@ def shorten(inputs: list[ModelInput], feed: Feed, tokens: int) -> Feed:
 def compare_executions(compiled: Compiled, feed: Feed, native: bool | None = None) -> dict[str, Any]:
     """Every code of every encoder, unrolled against packed, and the outputs. `unexplained` counts codes that
     differ although their encoder's two inputs are not within float32 rounding of each other: it must be 0."""
-    trains = compiled.spike_trains()
-    sources = [name.removesuffix("/spikes") for name in trains]
-    known = [name for name in dict.fromkeys(sources)]
+    encoders = compiled.encoders("unrolled")
+    trains = [encoder.train for encoder in encoders]
+    known = list(dict.fromkeys(encoder.source for encoder in encoders))
     packed = run(compiled.session("packed", native=native, outputs=trains + known), feed)
     unrolled = run(compiled.session("unrolled", native=native, outputs=trains + known), feed)
     codes = different = unexplained = 0
-    for train, source in zip(trains, sources, strict=True):
-        a, b = packed[train][0], total(unrolled[train], radix=2)
+    for encoder in encoders:
+        train, source = encoder.train, encoder.source
+        a, b = packed[train][0], total(unrolled[train], encoder.radix)
         if a.shape != b.shape:
             raise SpikecError("the two executions give trains of different shapes", where=train)
         apart = a != b

@@ -22,9 +22,11 @@ from .statistics import SiteStatistics
 def observe(
     program: Program, *, model: Path, feeds: list[Feed], progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """`program.statistics["sites"]`: SiteStatistics by the name of the encoded tensor;
-    `["activation_inputs"]`: (lowest, highest) by the name of what a scalar function reads."""
-    sites = encoded_sites(program)
+    """`program.statistics["sites"]`: the method's SiteStatistics by the name of the encoded tensor, and
+    `["roles"]` what each is read as (`Site.role`); `["activation_inputs"]`: (lowest, highest) by the name of
+    what a scalar function reads."""
+    roles = encoded_sites(program)
+    sites = site_statistics(program, roles)
     stream = Stream(model, str(program.source))
     ranges: dict[str, tuple[float, float]] = {}
     read = {f.sources[0].name for f in program.of("activation")} & stream.values
@@ -35,19 +37,32 @@ def observe(
         if name in read and value.size:
             low, high = ranges.get(name, (np.inf, -np.inf))
             ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
-    program.statistics |= {"sites": sites, "activation_inputs": ranges}
+    program.statistics |= {"sites": sites, "roles": roles, "activation_inputs": ranges}
 
 
-def encoded_sites(program: Program) -> dict[str, SiteStatistics]:
-    """Every tensor that will be encoded; inputs of linear layers carry the importance of their channels."""
+ROLES = {"qk": ("q", "k"), "av": ("p", "v")}
+
+
+def encoded_sites(program: Program) -> dict[str, str]:
+    """The role of every tensor that will be encoded, by name (`Site.role`)."""
+    roles = {finding.sources[0].name: "linear" for finding in program.of("linear")}
+    for finding in program.of("matmul_dynamic"):
+        for source, role in zip(
+            finding.sources, ROLES.get(finding.facts["label"], ("left", "right")), strict=True
+        ):
+            roles.setdefault(source.name, role)
+    return roles
+
+
+def site_statistics(program: Program, roles: dict[str, str]) -> dict[str, SiteStatistics]:
+    """Empty statistics of every site; inputs of linear layers carry the importance of their channels."""
     weights: dict[str, np.ndarray] = {}
     for finding in program.of("linear"):
         name = finding.sources[0].name
         weights[name] = weights.get(name, 0.0) + _row_energy(finding.facts["weight"])
-    sites = {name: SiteStatistics(weight) for name, weight in weights.items()}
+    start = program.settings["method"].statistics
+    sites: dict[str, SiteStatistics] = {name: start(role, weights.get(name)) for name, role in roles.items()}
     for finding in program.of("matmul_dynamic"):
-        for source in finding.sources:
-            sites.setdefault(source.name, SiteStatistics())
         if finding.facts["label"] == "av":
             sites[finding.sources[0].name].bound = 1.0  # attention weights: however few tokens there may be
     return sites

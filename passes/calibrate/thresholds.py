@@ -3,13 +3,15 @@ error."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+import onnx
 
 from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Program
 
+from .neuron import Neuron, Site
 from .statistics import SiteStatistics, bin_values
 
 LARGEST_LOG_RATIO = 6
@@ -39,12 +41,34 @@ class Threshold:
         """What a spike of each range weighs, in steps Δ."""
         return [self.ratio**order for order in range(self.ranges)]
 
+    def step(self, x: np.ndarray, bits: int) -> np.ndarray:
+        """The step of the range that each value falls in; the encoder errs by at most half of it."""
+        z = np.abs(x) / self.scale
+        step = np.full(x.shape, self.scale)
+        for weight in self.weights[1:]:
+            step = np.where(z >= (2**bits - 0.5) * weight / self.ratio, weight * self.scale, step)
+        return step
+
+    def neuron(self, bits: int) -> Neuron:
+        """The outlier-aware threshold neuron of so many steps."""
+        ranges = {"scale": self.scale, "bits": bits, "ratio": self.ratio, "ranges": self.ranges}
+        return Neuron(
+            op="OATEncode",
+            attributes=ranges | {"steps": 1, "radix": 2**bits, "to": onnx.TensorProto.INT32},
+            largest=2.0**bits * self.weights[-1],
+            error=lambda x: self.step(x, bits) / 2,
+            scale=self.scale,
+            facts=asdict(self),
+        )
+
 
 @compiler_pass(after=["observe"])
 def choose_thresholds(program: Program, *, timesteps: int = 16) -> None:
-    """`program.thresholds`: a Threshold by site name."""
-    for name, site in program.statistics["sites"].items():
-        program.thresholds[name] = choose(site, timesteps)
+    """`program.neurons`: the method's Neuron by site name."""
+    method, options = program.settings["method"], program.settings["options"]
+    roles = program.statistics["roles"]
+    for name, statistics in program.statistics["sites"].items():
+        program.neurons[name] = method.choose(Site(name, roles[name], statistics), timesteps, options)
 
 
 def choose(site: SiteStatistics, bits: int) -> Threshold:

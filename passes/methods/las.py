@@ -7,26 +7,23 @@ lookup tables.
 
 from __future__ import annotations
 
-from .method import Method
+from ..calibrate.neuron import Neuron, Site
+from ..calibrate.thresholds import choose
+from .method import Method, Options
+
+
+def outlier_aware(site: Site, timesteps: int, options: Options) -> Neuron:
+    return choose(site.statistics, timesteps).neuron(timesteps)
+
 
 LAS = Method(
     name="las",
-    source="arXiv 2505.09659 (AAAI-26), doi 10.1609/aaai.v40i3.37151",
+    source="LAS, arXiv 2505.09659 (AAAI-26), doi 10.1609/aaai.v40i3.37151",
+    neuron="outlier-aware threshold, bit-serial non-linear neurons",
     guarantee="L1: equals the network quantised by its encoders, and the ANN within the budget measured",
+    cost="one event per binary digit that is one: about T/2 a value",
+    level="L1",
+    collapses=True,
     timesteps=16,
-    function_bits=12,
-    encoder="OATEncode",
-    operators={
-        "linear": "SpikeLinear",
-        "matmul_dynamic": "SpikeMatMul",
-        "softmax": "SpikeSoftmax",
-        "rmsnorm": "SpikeRMSNorm",
-        "layernorm": "SpikeLayerNorm",
-        "activation": "SpikeFunction",
-    },
-    kept={
-        "embedding": "a table look-up has no products; its row is the input current of the first site",
-        "router": "kept dense: which experts run must not change with the rounding of spikes",
-        "head": "kept dense: next-token scores are read as they are",
-    },
+    choose=outlier_aware,
 )

@@ -2,46 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
 from spikec.custom_ops.catalogue import OPS
 from spikec.ir.program import Program
 
-from ..calibrate.thresholds import Threshold
+from ..calibrate.neuron import Neuron
 
 
-def train(program: Program, tensor: gs.Tensor) -> tuple[gs.Variable, Threshold]:
-    """The spike train of `tensor`, added to the graph on first use, and its threshold."""
-    trains: dict[str, gs.Variable] = program.settings.setdefault("trains", {})
-    threshold = program.thresholds[tensor.name]
+@dataclass(frozen=True)
+class Train:
+    """The spike train of a site; `worth`, when the neuron is dynamic, is what code 1 is worth at run time."""
+
+    spikes: gs.Variable
+    neuron: Neuron
+    worth: gs.Variable | None
+
+
+def train(program: Program, tensor: gs.Tensor) -> Train:
+    """The spike train of `tensor`, added to the graph on first use."""
+    trains: dict[str, Train] = program.settings.setdefault("trains", {})
     if tensor.name not in trains:
-        attributes = packed_attributes(threshold, program.settings["timesteps"])
-        name = f"{tensor.name}/spikes"
-        trains[tensor.name] = program.node(OPS["OATEncode"], [tensor], name, np.int32, **attributes)
-    return trains[tensor.name], threshold
+        neuron = program.neurons[tensor.name]
+        constants = [
+            program.constant(f"{tensor.name}/{part}", values) for part, values in neuron.constants.items()
+        ]
+        inputs = [tensor, *constants]
+        spikes = program.node(OPS[neuron.op], inputs, f"{tensor.name}/spikes", np.int32, **neuron.attributes)
+        worth = None
+        if neuron.dynamic:
+            worth = gs.Variable(f"{tensor.name}/worth", dtype=np.float32)
+            spikes.inputs[0].outputs.append(worth)
+        trains[tensor.name] = Train(spikes, neuron, worth)
+    return trains[tensor.name]
 
 
-def packed_attributes(threshold: Threshold, bits: int) -> dict[str, float]:
-    """OATEncode's attributes for a one-step train; `unroll` adjusts them to the execution."""
-    ranges = {"scale": threshold.scale, "bits": bits, "ratio": threshold.ratio, "ranges": threshold.ranges}
-    return ranges | {"steps": 1, "radix": 2**bits, "to": onnx.TensorProto.INT32}
+def scaled(program: Program, current: gs.Variable, *trains: Train) -> gs.Variable:
+    """A product of trains times what their codes are worth, where only run time tells."""
+    for index, worth in enumerate(t.worth for t in trains):
+        if worth is not None:
+            name = f"{current.name}/worth_{index}"
+            result = gs.Variable(name, current.dtype, current.shape)
+            program.graph.nodes.append(gs.Node("Mul", name, inputs=[current, worth], outputs=[result]))
+            current = result
+    return current
 
 
 def sample(
     program: Program, tensor: gs.Tensor, shape: tuple[int, ...], seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(values like the site's, their code as a one-step train), for certificates."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | np.float32]:
+    """(values like the site's, their code as a one-step train, what code 1 is worth besides the neuron's
+    scale), for certificates."""
     x = program.statistics["sites"][tensor.name].draw(np.random.default_rng(seed), shape)
-    attributes = packed_attributes(program.thresholds[tensor.name], program.settings["timesteps"])
-    return x, OPS["OATEncode"].numpy(x, **attributes)
-
-
-def worst_step(threshold: Threshold, x: np.ndarray, bits: int) -> np.ndarray:
-    """Half a step of the range each value falls in: the encoder's error bound."""
-    z = np.abs(x) / threshold.scale
-    step = np.full(x.shape, threshold.scale)
-    for weight in threshold.weights[1:]:
-        step = np.where(z >= (2**bits - 0.5) * weight / threshold.ratio, weight * threshold.scale, step)
-    return step / 2
+    return x, *program.neurons[tensor.name].encode(x)

@@ -13,10 +13,10 @@ from spikec.ir.pipeline import compiler_pass
 from spikec.ir.program import Certificate, Finding, Program
 from spikec.ir.weights import array, pieces
 
-from ..calibrate.thresholds import Threshold
-from .encode import sample, train, worst_step
+from ..calibrate.neuron import Neuron
+from .encode import sample, scaled, train
 
-ROWS, COLUMNS = 4, 64
+ROWS, COLUMNS, INNER = 4, 64, 64
 SLACK = 1e-5
 """Relative float32 rounding of the reference itself."""
 
@@ -25,8 +25,8 @@ SLACK = 1e-5
 def spike_linear(program: Program, *, weights: str = "fp32") -> None:
     op = OPS[program.settings["method"].operators["linear"]]
     for finding in program.of("linear"):
-        constant = finding.facts["weight"]
-        spikes, threshold = train(program, finding.sources[0])
+        site = train(program, finding.sources[0])
+        constant = _folded(program, finding.facts["weight"], site.neuron, finding.sources[0].name)
         if weights == "int8":
             scale = channel_scale(pieces(constant._values))
             round_off = functools.partial(rounded, scale=scale)
@@ -34,12 +34,22 @@ def spike_linear(program: Program, *, weights: str = "fp32") -> None:
             w_scale = program.constant(f"{constant.name}/scale", scale)
         else:
             matrix, w_scale = constant, program.constant("spikec/one", np.ones(1, np.float32))
-        inputs = [spikes, matrix, w_scale]
+        inputs = [site.spikes, matrix, w_scale]
         result = finding.result
-        value = program.node(
-            op, inputs, f"{result.name}/current", np.float32, result.shape, scale=threshold.scale, radix=2
-        )
-        program.replace(finding, value, _certify_linear(program, finding, matrix, w_scale))
+        attributes = {"scale": site.neuron.scale, "radix": site.neuron.radix}
+        value = program.node(op, inputs, f"{result.name}/current", np.float32, result.shape, **attributes)
+        value = scaled(program, value, site)
+        program.replace(finding, value, _certify_linear(program, finding, constant, matrix, w_scale))
+
+
+def _folded(program: Program, weight: gs.Constant, neuron: Neuron, site: str) -> gs.Constant:
+    """The weights times what a code of each input channel is worth."""
+    if neuron.channels is None:
+        return weight
+    column = neuron.channels.astype(np.float32)[:, None]
+    return program.derive(
+        f"{weight.name}/times/{site}", [weight], lambda w: w * column, weight.shape, np.float32
+    )
 
 
 def channel_scale(rows: Iterable[np.ndarray]) -> np.ndarray:
@@ -57,11 +67,11 @@ def rounded(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def _certify_linear(
-    program: Program, finding: Finding, matrix: gs.Constant, w_scale: gs.Constant
+    program: Program, finding: Finding, folded: gs.Constant, matrix: gs.Constant, w_scale: gs.Constant
 ) -> Certificate:
-    """The operator's definition against x·W; the bound is half a step times Σ|W|, and with int8 weights the
-    error of the weights times |x|."""
-    threshold, bits = program.thresholds[finding.sources[0].name], program.settings["timesteps"]
+    """The operator's definition against x·W; the bound is the neuron's error times Σ|W|, and with int8
+    weights the error of the weights times |x|."""
+    neuron = program.neurons[finding.sources[0].name]
     fan_in, fan_out = matrix.shape
     columns = np.linspace(0, fan_out - 1, min(fan_out, COLUMNS)).astype(int)
     weight, scale = (
@@ -69,42 +79,38 @@ def _certify_linear(
         np.broadcast_to(array(w_scale), fan_out)[columns],
     )
     # only the columns looked at are made: all of a large model's would take a while
-    synapses = weight if matrix is finding.facts["weight"] else rounded(weight, scale)
-    x, code = sample(program, finding.sources[0], (ROWS, fan_in), seed=0)
-    got = OPS["SpikeLinear"].numpy(code, synapses, scale, scale=threshold.scale, radix=2)
-    given = synapses.astype(np.float64) * scale
+    column = np.ones(1) if neuron.channels is None else neuron.channels.astype(np.float64)
+    synapses = weight if neuron.channels is None else weight * neuron.channels.astype(np.float32)[:, None]
+    synapses = synapses if matrix is folded else rounded(synapses, scale)
+    x, code, worth = sample(program, finding.sources[0], (ROWS, fan_in), seed=0)
+    got = OPS["SpikeLinear"].numpy(code, synapses, scale, scale=neuron.scale, radix=neuron.radix)
+    got = got * worth if neuron.dynamic else got
+    given = synapses.astype(np.float64) * scale / column[:, None]
     original = weight.astype(np.float64)
     error = np.abs(got - x @ original)
     size = np.abs(x)
-    bound = worst_step(threshold, x, bits) @ np.abs(given) + size @ (
-        np.abs(original - given) + SLACK * np.abs(given)
-    )
+    bound = neuron.error(x) @ np.abs(given) + size @ (np.abs(original - given) + SLACK * np.abs(given))
     share = float((error / np.maximum(bound, 1e-30)).max())
-    text = "x·W on values drawn like the site's; error as a share of (step/2)·Σ|W|"
+    text = "x·W on values drawn like the site's; error as a share of the neuron's bound times Σ|W|"
     return Certificate(finding.name, "linear", "SpikeLinear", text, x.size, share, 1.0)
 
 
 @compiler_pass(after=["choose_thresholds"])
 def spike_products(program: Program) -> None:
     op = OPS[program.settings["method"].operators["matmul_dynamic"]]
-    bits = program.settings["timesteps"]
     for finding in program.of("matmul_dynamic"):
         left, right = finding.sources
-        (a, theta_a), (b, theta_b) = train(program, left), train(program, right)
-        if _largest_sum(finding, bits, theta_a, theta_b) >= 2**53:
-            text = f"at T = {bits} the sums of its codes could pass 2**53; use fewer timesteps"
+        a, b = train(program, left), train(program, right)
+        if _largest_sum(finding, a.neuron, b.neuron) >= 2**53:
+            steps = program.settings["timesteps"]
+            text = f"at T = {steps} the sums of its codes could pass 2**53; use fewer timesteps"
             program.refuse(finding, text, "SPK204")
             continue
         result = finding.result
-        value = program.node(
-            op,
-            [a, b],
-            f"{result.name}/current",
-            np.float32,
-            result.shape,
-            scale=_scale(theta_a.scale, theta_b.scale),
-            radix=2,
-        )
+        attributes = {"scale": _scale(a.neuron.scale, b.neuron.scale), "radix": a.neuron.radix}
+        inputs = [a.spikes, b.spikes]
+        value = program.node(op, inputs, f"{result.name}/current", np.float32, result.shape, **attributes)
+        value = scaled(program, value, a, b)
         program.replace(finding, value, _certify_product(program, finding))
 
 
@@ -112,13 +118,14 @@ LONGEST = 2**16
 """Keys that an attention row may have where no shape tells."""
 
 
-def _largest_sum(finding: Finding, bits: int, a: Threshold, b: Threshold) -> float:
+def _largest_sum(finding: Finding, a: Neuron, b: Neuron) -> float:
     """A bound on |Σ code·code|. A row of attention weights sums to one, so its codes sum to at most 1/Δ +
     K/2."""
     inner = _inner(finding)
-    top_a, top_b = (2.0**bits * threshold.weights[-1] for threshold in (a, b))
-    row = min(1 / a.scale + inner / 2, top_a * inner) if finding.facts["label"] == "av" else top_a * inner
-    return row * top_b
+    row = a.largest * inner
+    if finding.facts["label"] == "av" and not a.dynamic:
+        row = min(1 / a.scale + inner / 2, row)
+    return row * b.largest
 
 
 def _inner(finding: Finding) -> int:
@@ -135,13 +142,13 @@ def _scale(a: float, b: float) -> float:
 def _certify_product(program: Program, finding: Finding) -> Certificate:
     """Decoded trains multiplied against the values multiplied; the bound is the encoders' error carried
     through."""
-    bits, inner = program.settings["timesteps"], 64
     left, right = finding.sources
-    theta_a, theta_b = program.thresholds[left.name], program.thresholds[right.name]
-    a, code_a = sample(program, left, (ROWS, inner), seed=1)
-    b, code_b = sample(program, right, (inner, ROWS), seed=2)
-    got = OPS["SpikeMatMul"].numpy(code_a, code_b, scale=_scale(theta_a.scale, theta_b.scale), radix=2)
-    half_a, half_b = worst_step(theta_a, a, bits), worst_step(theta_b, b, bits)
+    neuron_a, neuron_b = program.neurons[left.name], program.neurons[right.name]
+    a, code_a, worth_a = sample(program, left, (ROWS, INNER), seed=1)
+    b, code_b, worth_b = sample(program, right, (INNER, ROWS), seed=2)
+    scale = _scale(neuron_a.scale, neuron_b.scale)
+    got = OPS["SpikeMatMul"].numpy(code_a, code_b, scale=scale, radix=neuron_a.radix) * worth_a * worth_b
+    half_a, half_b = neuron_a.error(a), neuron_b.error(b)
     size_a, size_b = np.abs(a), np.abs(b)
     bound = half_a @ size_b + size_a @ half_b + half_a @ half_b + SLACK * size_a @ size_b
     share = float((np.abs(got - a.astype(np.float64) @ b) / np.maximum(bound, 1e-30)).max())

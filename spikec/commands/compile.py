@@ -14,9 +14,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="the ONNX file")
     parser.add_argument("-o", "--out", default="out", help="folder to write (default: out)")
     parser.add_argument(
-        "-T", "--timesteps", type=int, help="timesteps of a spike train, 2 to 16 (default: the method's)"
+        "-T", "--timesteps", type=int, help="timesteps of a spike train (default: the method's)"
     )
-    parser.add_argument("--method", default="las", help="conversion method (default: las)")
+    parser.add_argument(
+        "--method", default="las", help="conversion method, of those that spikec methods lists (default: las)"
+    )
+    parser.add_argument(
+        "--set",
+        dest="options",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the method; may be given again",
+    )
     parser.add_argument("--weights", default="fp32", help="fp32 (untouched) or int8 (per output channel)")
     data = parser.add_mutually_exclusive_group()
     data.add_argument(
@@ -56,6 +66,18 @@ def _described(args: argparse.Namespace, feeds: list[Feed] | None) -> str | None
     return f"{sum(next(iter(feed.values())).size for feed in feeds)} tokens of {args.data.name}"
 
 
+def read_options(texts: list[str]) -> dict[str, str]:
+    """NAME=VALUE texts as a table. Raises SpikecError for any other text."""
+    from ..ir.diagnostics import SpikecError
+
+    for text in texts:
+        if not text.partition("=")[0] or "=" not in text:
+            raise SpikecError(
+                f"{text!r} is not NAME=VALUE", where="--set", fix="spikec methods lists the options"
+            )
+    return dict(text.split("=", 1) for text in texts)
+
+
 def run(args: argparse.Namespace) -> int:
     import json
 
@@ -67,7 +89,9 @@ def run(args: argparse.Namespace) -> int:
     from ..ir.program import Program
     from ..progress import Progress
 
-    settings = Settings(args.method, args.timesteps, args.weights, seed=args.seed, strict=args.strict)
+    settings = Settings(
+        args.method, args.timesteps, args.weights, args.seed, args.strict, read_options(args.options)
+    )
     settings.check()
     check_target(args.out)
     program = Program.load(args.model)

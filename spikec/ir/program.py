@@ -83,7 +83,8 @@ class Program:
     diagnostics: list[Diagnostic] = field(default_factory=list)
     functions: dict[str, onnx.FunctionProto] = field(default_factory=dict)
     statistics: dict[str, Any] = field(default_factory=dict)
-    thresholds: dict[str, Any] = field(default_factory=dict)
+    neurons: dict[str, Any] = field(default_factory=dict)
+    """How every site is encoded (`passes.calibrate.neuron.Neuron`), by its name."""
     settings: dict[str, Any] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
     """Which node of the user's file (by name) a node that normalisation made stands for, by its name."""

@@ -198,7 +198,7 @@ def test_the_largest_sum_of_codes(label: str, left: tuple, right: tuple | None, 
     finding = Finding("matmul_dynamic", sides, gs.Variable("y"), (), {"label": label})
     a, b = Threshold(1 / 255, 4, 2, 0.0, 0.0), Threshold(1.0, 2, 3, 0.0, 0.0)
     row = 255 + inner / 2 if label == "av" else 256 * 4 * inner
-    assert _largest_sum(finding, 8, a, b) == pytest.approx(row * 256 * 4)
+    assert _largest_sum(finding, a.neuron(8), b.neuron(8)) == pytest.approx(row * 256 * 4)
 
 
 # Names

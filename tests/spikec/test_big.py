@@ -309,9 +309,9 @@ def test_a_stretch_reads_what_a_body_reads(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.usefixtures("everything_is_large")
 def test_a_model_calibrated_in_stretches_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = external(tmp_path / "source")
-    parts = compile_model(path, tmp_path / "parts").thresholds
+    parts = compile_model(path, tmp_path / "parts").neurons
     monkeypatch.setattr(stream, "SEGMENT_BYTES", 1 << 30)
-    whole = compile_model(path, tmp_path / "whole").thresholds
+    whole = compile_model(path, tmp_path / "whole").neurons
     assert parts.keys() == whole.keys()
     for name, threshold in whole.items():
         assert parts[name].scale == pytest.approx(threshold.scale, rel=1e-3)
