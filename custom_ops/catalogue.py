@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from . import decode, function, layer_norm, linear, matmul, multiply, oat_encode, rms_norm, softmax
+from . import (
+    decode,
+    function,
+    layer_norm,
+    linear,
+    matmul,
+    multiply,
+    oat_encode,
+    rms_norm,
+    signed_digit_encode,
+    softmax,
+)
 from .spec import SpikingOp
 
-OPS: dict[str, SpikingOp] = {
-    module.OP.name: module.OP
-    for module in (oat_encode, decode, linear, matmul, multiply, function, softmax, rms_norm, layer_norm)
-}
+MODULES = (
+    oat_encode,
+    signed_digit_encode,
+    decode,
+    linear,
+    matmul,
+    multiply,
+    function,
+    softmax,
+    rms_norm,
+    layer_norm,
+)
+OPS: dict[str, SpikingOp] = {module.OP.name: module.OP for module in MODULES}

@@ -13,7 +13,7 @@ const OpList& op_list() {
   static const OpList list = [] {
     OpList made;
     for (const auto add : {add_oat_encode, add_decode, add_linear, add_matmul, add_multiply, add_function, add_softmax,
-                           add_norms})
+                           add_norms, add_signed_digit_encode})
       add(made);
     return made;
   }();

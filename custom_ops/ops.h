@@ -12,6 +12,7 @@ void add_matmul(OpList& list);
 void add_multiply(OpList& list);
 void add_norms(OpList& list);
 void add_oat_encode(OpList& list);
+void add_signed_digit_encode(OpList& list);
 void add_softmax(OpList& list);
 
 }  // namespace spikec

@@ -13,6 +13,7 @@ from .ir.diagnostics import SpikecError
 from .ir.inputs import Feed, ModelInput, fixed_tokens, past_length, token_input
 from .ir.roles import CACHE
 from .ir.session import Session
+from .runtime.events import EventCounter
 from .runtime.session import Compiled, run
 
 ROWS = 128
@@ -73,6 +74,9 @@ def verify(
         "timesteps": compiled.report["timesteps"],
         "weights": compiled.report["weights"],
     }
+    counter = EventCounter(compiled, native)
+    counter.add(feeds[0])
+    result["events"] = counter.summary()
     if unrolled_tokens:
         feed = shorten(compiled.inputs, feeds[0], unrolled_tokens)
         result["unrolled"] = compare_executions(compiled, feed, native)
@@ -233,6 +237,10 @@ def as_text(result: dict[str, Any]) -> str:
         lines.append(
             f"worst block     {worst} of {len(result['blocks'])}: cosine {result['blocks'][worst]:.7f}"
         )
+    events = result["events"]
+    if events["events_per_synapse"] is not None:
+        parts = [f"{part} {events[part]:.2f}" for part in ("linear", "products") if events[part] is not None]
+        lines.append(f"events          {events['events_per_synapse']:.3f} a synapse ({', '.join(parts)})")
     if "unrolled" in result:
         u = result["unrolled"]
         verdict = (
