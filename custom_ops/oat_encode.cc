@@ -40,14 +40,7 @@ struct OATEncodeKernel {
     if (loudest > room) throw Error("a spike of the coarsest range does not fit the train's type");
   }
 
-  static void infer(InferContext& context) {
-    TypeShape x = context.input(0);
-    // A type cannot be told without a shape, and the rank may be unknown: then a shape that equals no other,
-    // or the runtime would keep trains of different sizes in one buffer.
-    const bool known = !x.dims.empty();
-    x.dims.insert(x.dims.begin(), known ? Dim{context.int_attribute("steps")} : Dim::unknown());
-    context.set_output(0, {static_cast<ElementType>(context.int_attribute("to")), x.dims});
-  }
+  static void infer(InferContext& context) { infer_train(context); }
 
   void compute(Context& context) const {
     switch (to) {

@@ -24,6 +24,19 @@ def digits(code: np.ndarray, steps: int, radix: int) -> np.ndarray:
     return np.sign(code) * ((magnitude[None] // weights) % radix)
 
 
+def unary(code: np.ndarray, steps: int, largest: int = 1) -> np.ndarray:
+    """The train `[steps, ...]` of radix 1 that emits a code as soon as it can:
+
+        s_t = sign(code) · min(largest, max(0, |code| - largest·t))
+
+    one spike a step while any remains, or, graded, at most `largest` units a step. Σ_t s_t = code where
+    |code| ≤ steps·largest.
+    """
+    magnitude = np.abs(code).astype(np.int64)
+    before = largest * np.arange(steps, dtype=np.int64).reshape((steps,) + (1,) * magnitude.ndim)
+    return np.sign(code) * np.clip(magnitude[None] - before, 0, largest)
+
+
 def ones(code: np.ndarray) -> np.ndarray:
     """How many binary digits of |code| are one: the events of a binary-weighted train."""
     return np.bitwise_count(np.abs(code))
@@ -73,6 +86,21 @@ DIGITS_BODY = """
   }> (weights)
 """
 """ONNX text: `train` int32 [steps, ...] from `magnitude` int32; needs steps64, radix64, one64, minus64."""
+
+UNARY_BODY = """
+  largest32 = Cast <to = 6> (largest64)
+  unary_zero64 = Sub (one64, one64)
+  unary_zero = Cast <to = 6> (unary_zero64)
+  unary_end = Mul (steps64, largest64)
+  unary_before64 = Range (unary_zero64, unary_end, largest64)
+  unary_before = Cast <to = 6> (unary_before64)
+  train = Scan <num_scan_inputs = 1, body = emit (int32 before) => (int32[] d) {
+    left = Sub (magnitude, before)
+    owed = Max (left, unary_zero)
+    d = Min (owed, largest32)
+  }> (unary_before)
+"""
+"""ONNX text of `unary`: `train` int32 [steps, ...] from `magnitude` int32; needs steps64, largest64, one64."""
 
 INTEGERS_BODY = """
   one64 = Constant <value_int = 1> ()
