@@ -5,6 +5,9 @@ from __future__ import annotations
 from . import (
     decode,
     function,
+    gif_encode,
+    int2spike,
+    is_encode,
     layer_norm,
     linear,
     matmul,
@@ -19,6 +22,9 @@ from .spec import SpikingOp
 MODULES = (
     oat_encode,
     signed_digit_encode,
+    gif_encode,
+    int2spike,
+    is_encode,
     decode,
     linear,
     matmul,

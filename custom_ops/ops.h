@@ -7,6 +7,9 @@ namespace spikec {
 
 void add_decode(OpList& list);
 void add_function(OpList& list);
+void add_gif_encode(OpList& list);
+void add_int2spike(OpList& list);
+void add_is_encode(OpList& list);
 void add_linear(OpList& list);
 void add_matmul(OpList& list);
 void add_multiply(OpList& list);
