@@ -26,7 +26,7 @@ EXIT_CODES = {
     1: "a mistake in a file or an option, told in one line",
     2: "a command line that cannot be read",
     3: "--strict: something in scope was not converted",
-    4: "an accuracy budget was missed (kept for a command to come)",
+    4: "a budget that cannot be met",
     5: "a construct that a target cannot hold (kept for a command to come)",
     INTERNAL_ERROR: "a bug in spikec",
 }

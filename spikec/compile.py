@@ -24,6 +24,7 @@ from .ir.inputs import Feed, describe, token_input, vocabulary_size
 from .ir.program import Program
 from .ir.storage import DataFile, fingerprint
 from .passes import unroll
+from .passes.allocate.budget import Budget
 from .passes.methods import pick
 from .passes.normalise import NORMALISE
 from .passes.recognise import RECOGNISE
@@ -33,7 +34,7 @@ CLASSIFY = ("look_inside", "count_macs", "classify", "describe")
 FRONT = (*NORMALISE, *RECOGNISE, *CLASSIFY)
 """All that is needed to tell what is in a model; it reads no weights but small ones and runs nothing."""
 BACK = (
-    "observe", "choose_thresholds", "spike_linear", "spike_products", "spike_softmax", "spike_norms",
+    "spike_linear", "spike_products", "spike_softmax", "spike_norms",
     "spike_activations", "unroll",
 )  # fmt: skip
 FILES = {"model.onnx", "model.unrolled.onnx", "ann.onnx", "weights.bin", "report.json", "tokenizer.json"}
@@ -46,7 +47,8 @@ WEIGHTS = ("fp32", "int8")
 @dataclass(frozen=True)
 class Settings:
     """What the user may choose. `timesteps` None means the method's own; `options` are the method's, by name,
-    as values or as texts of them; `strict` refuses a model of which anything in scope would not be
+    as values or as texts of them; `budget` (`ppl<=+1%`) is what method auto keeps, and `search` the file in
+    which it remembers what it measured; `strict` refuses a model of which anything in scope would not be
     converted."""
 
     method: str = "las"
@@ -55,10 +57,18 @@ class Settings:
     seed: int = 0
     strict: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+    budget: str | None = None
+    search: Path | None = None
 
     def check(self) -> None:
         """Raises SpikecError for a value outside what spikec does."""
         pick(self.method, self.timesteps, self.options)
+        if self.budget is not None:
+            Budget.read(self.budget)
+            if self.method != "auto":
+                raise SpikecError(
+                    f"method {self.method} keeps no budget", where="--budget", fix="use --method auto"
+                )
         if self.seed < 0:
             raise SpikecError(f"seed {self.seed} is negative", fix="give --seed 0 or more")
         if self.weights not in WEIGHTS:
@@ -97,6 +107,7 @@ def compile_model(
         "method": method,
         "timesteps": timesteps,
         "options": chosen,
+        "budget": settings.budget,
         "function_bits": method.function_bits,
         "weights": settings.weights,
         "vocabulary": vocabulary_size(inputs),
@@ -151,6 +162,7 @@ def _compile(
         "progress": progress,
         "timesteps": program.settings["timesteps"],
         "weights": settings.weights,
+        "search": settings.search,
     }
     watchers = watchers if feeds else watchers[:1]
     pipeline.run(program, (*NORMALISE, "check_weights"), options, watchers)
@@ -177,7 +189,8 @@ def _compile(
         scope.check(program)
     if refused is not None:
         raise refused
-    pipeline.run(program, ("check_runs", *BACK), options, watchers)
+    calibration = program.settings["method"].calibration
+    pipeline.run(program, ("check_runs", "observe", *calibration, *BACK), options, watchers)
     if settings.strict:
         scope.check(program)  # again: a rewrite may have been refused
     original.unlink()

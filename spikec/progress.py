@@ -14,7 +14,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.bar = tqdm(
-            total=1, file=sys.stderr, disable=None, leave=False, bar_format="{desc:<34}{bar:30} {elapsed}"
+            total=1, file=sys.stderr, disable=None, leave=False, bar_format="{desc:<44}{bar:30} {elapsed}"
         )
 
     def before(self, program: Program, name: str, index: int, count: int) -> None:
@@ -25,9 +25,9 @@ class Progress:
     def after(self, program: Program, name: str, index: int, count: int) -> None:
         self.bar.update(1)
 
-    def step(self, done: int, total: int) -> None:
-        """Within a long pass: `done` of `total` runs of the model."""
-        self.bar.set_description(f"observe: run {done} of {total}")
+    def step(self, done: int, total: int, what: str = "observe: run") -> None:
+        """Within a long pass: `done` of `total` runs of the model, or of whatever it works through."""
+        self.bar.set_description(f"{what} {done} of {total}")
 
     def close(self) -> None:
         self.bar.close()

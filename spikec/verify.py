@@ -10,8 +10,8 @@ import numpy as np
 
 from .custom_ops.train import total
 from .ir.diagnostics import SpikecError
-from .ir.inputs import Feed, ModelInput, fixed_tokens, past_length, token_input
-from .ir.roles import CACHE
+from .ir.inputs import Feed, shorten, token_input
+from .ir.likelihood import log_softmax
 from .ir.session import Session
 from .runtime.events import EventCounter
 from .runtime.session import Compiled, run
@@ -168,20 +168,6 @@ class Score:
 
     def perplexity(self, which: int) -> float | None:
         return math.exp(self.loss[which] / self.targets) if self.targets else None
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    x = logits.astype(np.float64)
-    x -= x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
-
-
-def shorten(inputs: list[ModelInput], feed: Feed, tokens: int) -> Feed:
-    """The first `tokens` of a feed of tokens; any other feed, and one of a fixed length, as it is."""
-    if token_input(inputs) is None or fixed_tokens(inputs)[1] is not None or past_length(inputs, feed):
-        return feed
-    cut = {i.name for i in inputs if len(i.shape) == 2 and i.role.kind != CACHE}
-    return {name: value[:, :tokens] if name in cut else value for name, value in feed.items()}
 
 
 def compare_executions(compiled: Compiled, feed: Feed, native: bool | None = None) -> dict[str, Any]:

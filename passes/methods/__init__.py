@@ -7,10 +7,11 @@ from typing import Any
 
 from spikec.ir.diagnostics import SpikecError
 
+from .auto import AUTO
 from .las import LAS
 from .method import Method, Options
 
-METHODS: dict[str, Method] = {method.name: method for method in (LAS,)}
+METHODS: dict[str, Method] = {method.name: method for method in (LAS, AUTO)}
 
 
 def pick(name: str, timesteps: int | None, given: Options) -> tuple[Method, int, Options]:

@@ -68,10 +68,11 @@ def plain_statistics(role: str, importance: Any) -> SiteStatistics:
 class Method:
     """A recipe. `choose(site, timesteps, options)` encodes a site from its statistics, which
     `statistics(role, importance)` starts (importance: Σ_n W[c, n]² of the channels of a linear site, else
-    None). `honours(timesteps, options)` is empty, or says why that many steps cannot be had. `timesteps` are
-    the default steps, `function_bits` those of the bit-serial neurons; `operators` maps a finding's kind to
-    the catalogue's operator, and a kind that is absent stays on host, for `kept[kind]`. `collapses`: its
-    steps add up to one integer, so that packed execution is legal (methods §6.3 rule 6)."""
+    None); `calibration` are the passes between statistics and rewriting. `honours(timesteps, options)` is
+    empty, or says why that many steps cannot be had. `timesteps` are the default steps, `function_bits` those
+    of the bit-serial neurons; `operators` maps a finding's kind to the catalogue's operator, and a kind that
+    is absent stays on host, for `kept[kind]`. `collapses`: its steps add up to one integer, so that packed
+    execution is legal (methods §6.3 rule 6)."""
 
     name: str
     source: str
@@ -86,5 +87,6 @@ class Method:
     options: dict[str, Option] = field(default_factory=dict)
     honours: Callable[[int, Options], str] = binary_digits
     statistics: Callable[[str, Any], SiteStatistics] = plain_statistics
+    calibration: tuple[str, ...] = ("choose_thresholds",)
     operators: dict[str, str] = field(default_factory=lambda: OPERATORS)
     kept: dict[str, str] = field(default_factory=lambda: KEPT)

@@ -26,7 +26,11 @@ def spike_linear(program: Program, *, weights: str = "fp32") -> None:
     op = OPS[program.settings["method"].operators["linear"]]
     for finding in program.of("linear"):
         site = train(program, finding.sources[0])
-        constant = _folded(program, finding.facts["weight"], site.neuron, finding.sources[0].name)
+        correction = program.corrections.get(finding.name)
+        own = finding.facts["weight"]
+        if correction is not None:
+            own = program.constant(f"{finding.name}/corrected", correction.weight)
+        constant = _folded(program, own, site.neuron, finding.sources[0].name)
         if weights == "int8":
             scale = channel_scale(pieces(constant._values))
             round_off = functools.partial(rounded, scale=scale)
@@ -39,7 +43,13 @@ def spike_linear(program: Program, *, weights: str = "fp32") -> None:
         attributes = {"scale": site.neuron.scale, "radix": site.neuron.radix}
         value = program.node(op, inputs, f"{result.name}/current", np.float32, result.shape, **attributes)
         value = scaled(program, value, site)
-        program.replace(finding, value, _certify_linear(program, finding, constant, matrix, w_scale))
+        certificate = _certify_linear(program, finding, own, constant, matrix, w_scale)
+        if correction is not None:
+            bias = program.constant(f"{finding.name}/correction", correction.bias)
+            added = gs.Variable(f"{result.name}/corrected", np.float32, result.shape)
+            program.graph.nodes.append(gs.Node("Add", added.name, inputs=[value, bias], outputs=[added]))
+            value = added
+        program.replace(finding, value, certificate)
 
 
 def _folded(program: Program, weight: gs.Constant, neuron: Neuron, site: str) -> gs.Constant:
@@ -67,7 +77,12 @@ def rounded(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def _certify_linear(
-    program: Program, finding: Finding, folded: gs.Constant, matrix: gs.Constant, w_scale: gs.Constant
+    program: Program,
+    finding: Finding,
+    own: gs.Constant,
+    folded: gs.Constant,
+    matrix: gs.Constant,
+    w_scale: gs.Constant,
 ) -> Certificate:
     """The operator's definition against x·W; the bound is the neuron's error times Σ|W|, and with int8
     weights the error of the weights times |x|."""
@@ -75,7 +90,7 @@ def _certify_linear(
     fan_in, fan_out = matrix.shape
     columns = np.linspace(0, fan_out - 1, min(fan_out, COLUMNS)).astype(int)
     weight, scale = (
-        array(finding.facts["weight"])[:, columns],
+        array(own)[:, columns],
         np.broadcast_to(array(w_scale), fan_out)[columns],
     )
     # only the columns looked at are made: all of a large model's would take a while

@@ -28,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an option of the method; may be given again",
     )
     parser.add_argument("--weights", default="fp32", help="fp32 (untouched) or int8 (per output channel)")
+    parser.add_argument(
+        "--budget",
+        help='what method auto keeps: "ppl<=+1%%" (default), "kl<=0.01", "cosine>=0.999", "events<=1.0"',
+    )
     data = parser.add_mutually_exclusive_group()
     data.add_argument(
         "--data", type=Path, help="calibration text (default: token ids sampled from the vocabulary)"
@@ -90,7 +94,14 @@ def run(args: argparse.Namespace) -> int:
     from ..progress import Progress
 
     settings = Settings(
-        args.method, args.timesteps, args.weights, args.seed, args.strict, read_options(args.options)
+        args.method,
+        args.timesteps,
+        args.weights,
+        args.seed,
+        args.strict,
+        read_options(args.options),
+        args.budget,
+        Path(f"{args.out.rstrip('/')}.search.json") if args.method == "auto" else None,
     )
     settings.check()
     check_target(args.out)

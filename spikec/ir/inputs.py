@@ -190,3 +190,11 @@ def feed_arrays(inputs: Iterable[ModelInput], arrays: dict[str, np.ndarray], whe
             )
         feed[i.name] = array.astype(i.dtype)
     return feed
+
+
+def shorten(inputs: list[ModelInput], feed: Feed, tokens: int) -> Feed:
+    """The first `tokens` of a feed of tokens; any other feed, and one of a fixed length, as it is."""
+    if token_input(inputs) is None or fixed_tokens(inputs)[1] is not None or past_length(inputs, feed):
+        return feed
+    cut = {i.name for i in inputs if len(i.shape) == 2 and i.role.kind != of.CACHE}
+    return {name: value[:, :tokens] if name in cut else value for name, value in feed.items()}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 
 from .census import graph_protos
 from .diagnostics import SpikecError
@@ -39,8 +41,15 @@ class Segment:
 class Stream:
     """A model file ready to be run in segments; those of a small model stay open between runs."""
 
-    def __init__(self, path: Path, where: str = "") -> None:
-        self.model, self.where = anchored(path), where or str(path)
+    def __init__(
+        self,
+        model: Path | onnx.ModelProto,
+        where: str = "",
+        settings: Callable[[], ort.SessionOptions] = frugal,
+    ) -> None:
+        """`model` is a file, or a protobuf whose data are `anchored`."""
+        self.model = anchored(model) if isinstance(model, Path) else model
+        self.where, self.settings = where or str(model if isinstance(model, Path) else "the model"), settings
         graph = self.model.graph
         self.tensors = {tensor.name: tensor for tensor in graph.initializer}
         self.inputs = {value.name: value for value in graph.input if value.name not in self.tensors}
@@ -55,6 +64,20 @@ class Stream:
         names = self.outputs if names is None else names
         found = {name: value for _, name, value in self.fetch([feed], names)}
         return [found[name] for name in names]
+
+    def stages(
+        self, feeds: list[Feed], names: list[str], cuts: Collection[str]
+    ) -> Iterator[dict[str, list[np.ndarray]]]:
+        """The named values of all feeds, by name, one segment of those that `cuts` make after the other. What
+        is changed of `tensors` in between is what the segments after that read."""
+        plan = self.plans[tuple(names)] = self.segments(names, cuts)
+        values, wanted = self.fetch(feeds, names), set(names)
+        for segment in plan:
+            asked = sum(name in wanted for name in segment.gives)
+            found: dict[str, list[np.ndarray]] = {}
+            for _, name, value in itertools.islice(values, asked * len(feeds)):
+                found.setdefault(name, []).append(value)
+            yield found
 
     def fetch(
         self, feeds: list[Feed], names: list[str], progress: Callable[[int, int], None] | None = None
@@ -90,8 +113,9 @@ class Stream:
                     progress(number * len(live) + index + 1, len(segments) * len(live))
             del session
 
-    def segments(self, names: list[str]) -> list[Segment]:
-        """The nodes that `names` need, cut where the weights or the values asked for become too many."""
+    def segments(self, names: list[str], cuts: Collection[str] = ()) -> list[Segment]:
+        """The nodes that `names` need, cut where the weights or the values asked for become too many, and
+        after the nodes that make `cuts`."""
         needed, nodes = set(names), []
         for node in reversed(self.model.graph.node):
             if any(name in needed for name in node.output):
@@ -111,6 +135,9 @@ class Stream:
             segment.nodes.append(node)
             segment.weights |= new
             asked += count
+            if any(name in cuts for name in node.output):
+                result.append(Segment())
+                size = asked = 0
         later = set(names)
         for segment in reversed(result):
             made = [name for node in segment.nodes for name in node.output if name]
@@ -130,7 +157,7 @@ class Stream:
         part.graph.input.extend(self.inputs.get(name) or _typed(name, feed[name]) for name in segment.reads)
         part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in segment.gives)
         try:
-            return Session(part, frugal(), where=self.where)
+            return Session(part, self.settings(), where=self.where)
         except SpikecError as error:
             self.refused = error
             raise

@@ -1,0 +1,179 @@
+"""The network that the spikes make, in plain float products: quick to run, its encoders switched and set per
+run.
+
+By the collapse theorem (methods §6.3 rule 6) the spiking network equals the ANN with every site replaced by
+its decoded code; softmax, norms and activations are left exact. Every site gets an `If` of its own: switched
+on, x ← θ·SignedDigitEncode(x; θ, boundaries, levels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper
+
+from spikec.custom_ops.catalogue import OPS
+from spikec.custom_ops.native import library_path
+from spikec.custom_ops.signed_digit_encode import execution
+from spikec.custom_ops.spec import DOMAIN, VERSION
+from spikec.ir.inputs import Feed
+from spikec.ir.program import Program
+from spikec.ir.session import options
+
+from .rounding import highest, rounding
+
+OP = OPS["SignedDigitEncode"]
+PARTS = {
+    "on": TensorProto.BOOL,
+    "theta": TensorProto.FLOAT,
+    "boundaries": TensorProto.FLOAT,
+    "levels": TensorProto.INT32,
+}
+RATIO, RANGES = 2, 15
+"""Each range twice as coarse as the one before: a value beyond the finest keeps its leading digits."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How one site is encoded: θ (a scalar or one a channel), λ of the rounding, and digits of a code."""
+
+    theta: np.ndarray
+    penalty: float
+    digits: int
+
+    def feed(self, site: str) -> Feed:
+        boundaries, levels = rounding(self.penalty, self.digits)
+        values = np.array(True), np.asarray(self.theta, np.float32), boundaries, levels
+        return {f"{site}/{part}": value for part, value in zip(PARTS, values, strict=True)}
+
+
+def silent(site: str) -> Feed:
+    """What switches a site off: its values pass as they are."""
+    values = (
+        np.array(False),
+        np.ones((), np.float32),
+        np.full(1, 0.5, np.float32),
+        np.arange(2, dtype=np.int32),
+    )
+    return {f"{site}/{part}": value for part, value in zip(PARTS, values, strict=True)}
+
+
+def build(model: onnx.ModelProto, program: Program, digits: int) -> onnx.ModelProto:
+    """`model`, the plain graph that the findings were made in, with every site encoded."""
+    sites = {name: role for name, role in program.statistics["roles"].items()}
+    readers = _readers(program)
+    graph, nodes = model.graph, []
+    linear = {finding.result.name: finding.facts["weight"].shape for finding in program.of("linear")}
+    made_by = {name: index for index, node in enumerate(graph.node) for name in node.output}
+    by_index: dict[int, list[str]] = {}
+    for site in sites:
+        by_index.setdefault(made_by.get(site, -1), []).append(site)
+    for index in range(-1, len(graph.node)):
+        if index >= 0:
+            nodes.append(graph.node[index])
+        nodes.extend(_encoder(site, digits) for site in by_index.get(index, ()))
+    for node in nodes:
+        for output in node.output:
+            for site in readers.get(output, ()):
+                for at, name in enumerate(node.input):
+                    if name == site:
+                        node.input[at] = f"{site}/decoded"
+    nodes = [made for node in nodes for made in _own_weights(graph, node, linear)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    for site in sites:
+        for part, kind in PARTS.items():
+            graph.input.append(helper.make_tensor_value_info(f"{site}/{part}", kind, None))
+    model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
+    model.functions.append(OP.function_proto())
+    return model
+
+
+def _own_weights(
+    graph: onnx.GraphProto, node: onnx.NodeProto, linear: dict[str, tuple[int, ...]]
+) -> list[onnx.NodeProto]:
+    """A linear layer with weights and a bias of its own, as they were and zero, for `corrected` to change."""
+    result = node.output[0] if node.output else ""
+    if result not in linear:
+        return [node]
+    weight = next(tensor for tensor in graph.initializer if tensor.name == node.input[1])
+    own = graph.initializer.add()
+    own.CopyFrom(weight)
+    own.name = f"{result}/weight"
+    graph.initializer.append(
+        onnx.numpy_helper.from_array(np.zeros(linear[result][-1], np.float32), f"{result}/bias")
+    )
+    node.input[1], node.output[0] = own.name, f"{result}/uncorrected"
+    return [node, helper.make_node("Add", [node.output[0], f"{result}/bias"], [result], name=f"{result}/add")]
+
+
+def corrected(
+    tensors: dict[str, onnx.TensorProto], result: str, weight: np.ndarray, bias: np.ndarray
+) -> None:
+    """Puts new weights `[fan_in, fan_out]` and a bias in place of a linear layer's, named by its result."""
+    for part, values in (("weight", weight), ("bias", bias)):
+        name = f"{result}/{part}"
+        shape = tensors[name].dims
+        tensors[name].CopyFrom(onnx.numpy_helper.from_array(values.reshape(shape), name))
+
+
+def _readers(program: Program) -> dict[str, set[str]]:
+    """The sites that each product reads, by the name of its result."""
+    return {
+        finding.result.name: {source.name for source in finding.sources}
+        for finding in program.of("linear", "matmul_dynamic")
+    }
+
+
+def _encoder(site: str, digits: int) -> onnx.NodeProto:
+    attributes = {
+        "reach": highest(digits) + 0.5, "ratio": RATIO, "ranges": RANGES, "digits": digits, "state": 0,
+        "steps": 1, "radix": 2, "to": 0,
+    }  # fmt: skip
+    attributes = execution(attributes, True)
+    inputs = [site, *(f"{site}/{part}" for part in list(PARTS)[1:])]
+    names = [f"{site}/{part}" for part in ("train", "float", "axis", "code", "value", "same")]
+    train, wide, axis, code, value, same = names
+    axes = helper.make_tensor(axis, TensorProto.INT64, [1], [0])
+    on = helper.make_graph(
+        [
+            helper.make_node(OP.name, inputs, [train], name=train, domain=DOMAIN, **attributes),
+            helper.make_node("Cast", [train], [wide], name=wide, to=TensorProto.FLOAT),
+            helper.make_node("Squeeze", [wide, axis], [code], name=code),
+            helper.make_node("Mul", [code, f"{site}/theta"], [value], name=value),
+        ],
+        f"{site}/then",
+        [],
+        [helper.make_tensor_value_info(value, TensorProto.FLOAT, None)],
+        [axes],
+    )
+    off = helper.make_graph(
+        [helper.make_node("Identity", [site], [same], name=same)],
+        f"{site}/else",
+        [],
+        [helper.make_tensor_value_info(same, TensorProto.FLOAT, None)],
+    )
+    return helper.make_node(
+        "If", [f"{site}/on"], [f"{site}/decoded"], name=f"{site}/if", then_branch=on, else_branch=off
+    )
+
+
+def session_options() -> ort.SessionOptions:
+    """With the native library, where it was built."""
+    settings = options()
+    path = library_path()
+    if path is not None:
+        settings.register_custom_ops_library(str(path))
+    return settings
+
+
+def settings_feed(sites: Iterable[str], chosen: dict[str, Setting]) -> Feed:
+    """The inputs that set every site."""
+    feed: Feed = {}
+    for site in sites:
+        feed |= chosen[site].feed(site) if site in chosen else silent(site)
+    return feed
