@@ -32,6 +32,7 @@ PROBE_TOKENS = 256
 CURVE = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 """Events per synapse of the points of the Pareto curve."""
 Progress = Callable[[str, int, int], None]
+Candidate = tuple[dict[str, Choice], dict[str, Correction], onnx.ModelProto]
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class Search:
     held_out: list[Feed]
     memory: Memory
     progress: Progress
+    last: tuple[float, Candidate] | None = None
+    """The candidate made last: often the one that is picked."""
 
     def probe(self) -> None:
         """Sensitivities κ of all sites: the divergence that one site alone causes, over its squared error."""
@@ -112,7 +115,9 @@ class Search:
     def _reference(self, feeds: list[Feed]) -> Reference:
         return Reference(self.program, Session(anchored(self.ann)), feeds)
 
-    def candidate(self, rate: float) -> tuple[dict[str, Choice], dict[str, Correction], onnx.ModelProto]:
+    def candidate(self, rate: float) -> Candidate:
+        if self.last is not None and self.last[0] == rate:
+            return self.last[1]
         choices = allocate(self.plans, rate, self.digits)
         settings = {name: choice.setting for name, choice in choices.items()}
         what = f"correction at {self.events(choices):.2f} events: layer"
@@ -121,7 +126,8 @@ class Search:
             self.progress(what, done, count)
 
         corrections, model = correct(self.program, self.ann, self.fitting, settings, self.digits, told)
-        return choices, corrections, model
+        self.last = rate, (choices, corrections, model)
+        return self.last[1]
 
     def events(self, choices: dict[str, Choice]) -> float:
         return per_synapse(self.plans, choices)
