@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     decode,
+    delta_step,
     function,
     gif_encode,
     int2spike,
@@ -16,6 +17,9 @@ from . import (
     rms_norm,
     signed_digit_encode,
     softmax,
+    stbif_step,
+    step_linear,
+    step_matmul,
 )
 from .spec import SpikingOp
 
@@ -33,5 +37,10 @@ MODULES = (
     softmax,
     rms_norm,
     layer_norm,
+    # once a timestep, inside the loop of a streaming model
+    delta_step,
+    stbif_step,
+    step_linear,
+    step_matmul,
 )
 OPS: dict[str, SpikingOp] = {module.OP.name: module.OP for module in MODULES}

@@ -23,7 +23,7 @@ from .ir.diagnostics import SpikecError, reason
 from .ir.inputs import Feed, describe, token_input, vocabulary_size
 from .ir.program import Program
 from .ir.storage import DataFile, fingerprint
-from .passes import unroll
+from .passes import stream, unroll
 from .passes.allocate.budget import Budget
 from .passes.methods import pick
 from .passes.normalise import NORMALISE
@@ -35,7 +35,7 @@ FRONT = (*NORMALISE, *RECOGNISE, *CLASSIFY)
 """All that is needed to tell what is in a model; it reads no weights but small ones and runs nothing."""
 BACK = (
     "spike_linear", "spike_products", "spike_softmax", "spike_norms",
-    "spike_activations", "unroll",
+    "spike_activations", "unroll", "stream",
 )  # fmt: skip
 FILES = {"model.onnx", "model.unrolled.onnx", "ann.onnx", "weights.bin", "report.json", "tokenizer.json"}
 """What a compiled folder holds, and nothing else: only such a folder is overwritten."""
@@ -163,6 +163,7 @@ def _compile(
         "timesteps": program.settings["timesteps"],
         "weights": settings.weights,
         "search": settings.search,
+        "seed": settings.seed,
     }
     watchers = watchers if feeds else watchers[:1]
     pipeline.run(program, (*NORMALISE, "check_weights"), options, watchers)
@@ -197,6 +198,8 @@ def _compile(
     originals.remove()
     for name in unroll.EXECUTIONS:
         unroll.set_execution(program.graph, name)
+        if name == "unrolled" and not program.settings["method"].collapses:
+            stream.unroll_events(program)
         graphs.save(program.graph, stage / _file(name), data, program.functions.values())
     data.close()
     if not data.end:

@@ -8,10 +8,12 @@ from typing import Any
 from spikec.ir.diagnostics import SpikecError
 
 from .auto import AUTO
+from .delta import DELTA
 from .las import LAS
 from .method import Method, Options
+from .stbif import STBIF
 
-METHODS: dict[str, Method] = {method.name: method for method in (LAS, AUTO)}
+METHODS: dict[str, Method] = {method.name: method for method in (LAS, STBIF, DELTA, AUTO)}
 
 
 def pick(name: str, timesteps: int | None, given: Options) -> tuple[Method, int, Options]:
