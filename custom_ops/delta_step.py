@@ -3,10 +3,11 @@
     S = Q - code            so that      code + S = Q(X_t)      whatever arrived before
 
 Q: int32, the code that the site's encoder gives for the running value X_t of its input; code: int32, the sum
-of what this neuron has emitted, of the shape of Q or a scalar (zero, before the first step); S: int32, graded
-and signed: a neuron that promised too much takes it back. Over all steps it telescopes to the code of the last
-running value for any order of arrival, so no calibration and no settling are needed. Source: DeltaQuant of
-methods §1.3.3 and §6.1, a graded form of SpikeZIP's ternary neuron with tracer (arXiv 2406.03470).
+of what this neuron has emitted, of the shape of Q or broadcast to it (one zero, before the first step); S:
+int32, graded and signed: a neuron that promised too much takes it back. Over all steps it telescopes to the
+code of the last running value for any order of arrival, so no calibration and no settling are needed. Source:
+DeltaQuant of methods §1.3.3 and §6.1, a graded form of SpikeZIP's ternary neuron with tracer (arXiv
+2406.03470).
 """
 
 from __future__ import annotations

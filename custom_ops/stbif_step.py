@@ -2,16 +2,19 @@
 
 With the tracer acc (the running code) and the membrane q, q_0 = 1/2, the published neuron is
 
-    q ← q + x_t/θ;   S = +1 if q ≥ 1 and acc < p_max;   S = -1 if q < 0 and acc > n_min;   acc, q ← acc + S, q - S
+    q ← q + x_t/θ
+    S = +1 if q ≥ 1 and acc < p_max;   S = -1 if q < 0 and acc > n_min
+    acc ← acc + S;   q ← q - S
 
-Its membrane is q = 1/2 + X_t/θ - acc at all times (X_t: the sum of what arrived), so q ≥ 1 says ⌊X_t/θ + ½⌋ > acc
-and q < 0 says ⌊X_t/θ + ½⌋ < acc. With Q = clip(⌊X_t/θ + ½⌋, n_min, p_max), the code of the site's encoder,
+Its membrane is q = 1/2 + X_t/θ - acc at all times (X_t: the sum of what arrived), so q ≥ 1 says
+⌊X_t/θ + ½⌋ > acc, and q < 0 says ⌊X_t/θ + ½⌋ < acc. With Q = clip(⌊X_t/θ + ½⌋, n_min, p_max), the code of the
+site's encoder,
 
     S = sign(Q - code)
 
-which needs no membrane and cannot drift. Q: int32; code: int32, of the shape of Q or a scalar (zero, before
-the first step); S: int32 in {-1, 0, 1}. Once the input has stopped, |Q - code| more steps settle the neuron.
-Source: SpikeZIP-TF (arXiv 2406.03470) ST-BIF+, methods §1.6.
+which needs no membrane and cannot drift. Q: int32; code: int32, of the shape of Q or broadcast to it (one
+zero, before the first step); S: int32 in {-1, 0, 1}. Once the input has stopped, |Q - code| more steps settle
+the neuron. Source: SpikeZIP-TF (arXiv 2406.03470) ST-BIF+, methods §1.6.
 """
 
 from __future__ import annotations

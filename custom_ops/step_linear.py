@@ -3,10 +3,10 @@
     V = v + S·W
 
 S: int32 `[1, ..., K]`, the (weighted) spikes of one step; v: float64, the membrane so far, of the shape of V
-or a scalar (zero, before the first step); W: float32 or int8 `[K, N]`; V: float64 `[..., N]`. After any number
-of steps V = code·W with code = Σ S: exact for int8 weights, so that it equals SpikeLinear on the running code
-bit for bit; for float32 weights it is the same sum in another order. What V is worth (scale · w_scale) is
-applied by whoever reads it, never to the membrane.
+or broadcast to it (one zero, before the first step); W: float32 or int8 `[K, N]`; V: float64 `[..., N]`.
+After any number of steps V = code·W with code = Σ S: exact for int8 weights, so that it equals SpikeLinear on
+the running code bit for bit; for float32 weights it is the same sum in another order. What V is worth
+(scale · w_scale) is applied by whoever reads it, never to the membrane.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     O' = O + (A - a)·b + a·B          so that      O' = A·B      when      O = (A - a)·(B - b)
 
 A, B: int32 `[1, ..., M, K]` and `[1, ..., K, N]`, the running codes with this step's spikes a, b (int32, the
-same shapes) in them; O: float64, the product so far, of the shape of O' or a scalar (zero, before the first
-step); O': float64 `[..., M, N]`. Each spike adds or subtracts a row of the other operand's running code
-(methods §6.3 rule 3). All sums are integers, exact while |O| < 2**53.
+same shapes) in them; O: float64, the product so far, of the shape of O' or broadcast to it (one zero, before
+the first step); O': float64 `[..., M, N]`. Each spike adds or subtracts a row of the other operand's running
+code (methods §6.3 rule 3). All sums are integers, exact while |O| < 2**53.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Compiler passes, one idea per file; importing this package registers them all in
 `spikec.ir.pipeline.PASSES`."""
+# ruff: noqa: F401
 
 from . import (
     calibrate,
@@ -13,4 +14,4 @@ from . import (
     shapes,
     stream,
     unroll,
-)  # noqa: F401
+)

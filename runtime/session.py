@@ -49,6 +49,11 @@ class Encoder:
         return self.train.removesuffix("/spikes") + "/code"
 
     @property
+    def running(self) -> str:
+        """The code inside the loop, after a step: what packed layers read."""
+        return f"{self.code}/now"
+
+    @property
     def radix(self) -> int:
         """What a digit of the train weighs more than the next."""
         return int(self.attributes.get("radix", 1))

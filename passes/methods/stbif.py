@@ -2,8 +2,8 @@
 
 Source: arXiv 2406.03470, methods §1.6. Non-linearities work on running values, as the paper's softmax and
 LayerNorm do. Ours differs in that nothing is retrained: the levels are placed by least squared error on
-calibration data, and negative and positive levels are as many (a power of two less one each); attention weights,
-which have no negative side, use all the levels there.
+calibration data, and negative and positive levels are as many (a power of two less one each); attention
+weights, which have no negative side, use all the levels there.
 """
 
 from __future__ import annotations

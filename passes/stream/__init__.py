@@ -73,7 +73,7 @@ def _wrap(program: Program) -> None:
 
 def unroll_events(program: Program) -> None:
     """Turns the packed loop of a streaming program into the event-driven one; there is no way back."""
-    step, outside = program.settings["stream"]
+    step, _ = program.settings["stream"]
     loop = program.settings["loop"]
     program.graph.nodes.remove(loop)
     loop.inputs.clear()

@@ -10,8 +10,8 @@ NOISE = 0.25
 
 
 def shares(arrival: str, timesteps: int, over: int, channels: int | None, seed: int) -> np.ndarray:
-    """The running share `[timesteps]`, or `[timesteps, channels]` where it is uneven: float32, and exactly one
-    from step `over` on, so that the running value is then the input itself.
+    """The running share `[timesteps]`, or `[timesteps, channels]` where it is uneven: float32, and one from
+    step `over` on, so that the running value is then the input itself.
 
     `front` brings all of it in the first step; `even` a part of equal size in each of `over` steps; `uneven`
     splits every channel by a Dirichlet draw and adds noise that sums to zero, so that some of what has come

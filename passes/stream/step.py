@@ -3,8 +3,8 @@
 Between encoders every operator is carried by *running values*: after step t a reader's running value is the
 operator applied to the running value of what it reads. That is what the differential, time-decoded and
 expectation-compensated operators of the papers make their receivers see (methods §6.3 rules 2 to 5), for sum,
-mean and differential coding alike. So a step is the rewritten graph itself, in which every encoder is replaced
-by its neuron's `Step`, and what must be remembered are the neurons' codes and states alone.
+mean and differential coding alike. So a step is the rewritten graph itself, in which every encoder is
+replaced by its neuron's `Step`, and what must be remembered are the neurons' codes and states alone.
 """
 
 from __future__ import annotations

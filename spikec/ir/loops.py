@@ -1,4 +1,4 @@
-"""The loop over the timesteps of a streaming model, as protobufs: its weights, and a view of what is inside."""
+"""The loop over the timesteps of a streaming model, as protobufs: its weights, and a view of its inside."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def expose(graph: onnx.GraphProto, names: list[str]) -> None:
             body.output.append(onnx.ValueInfoProto(name=result))
         else:
             kind = types.get(inner[name]) or onnx.TensorProto.FLOAT
-            zero, before = f"{name}/zero", f"{name}/before"
+            zero, before = f"{name}/zero", f"{inner[name]}/before"
             dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
             graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((), dtype), zero))
             loop.input.append(zero)
