@@ -35,7 +35,7 @@ FRONT = (*NORMALISE, *RECOGNISE, *CLASSIFY)
 """All that is needed to tell what is in a model; it reads no weights but small ones and runs nothing."""
 BACK = (
     "spike_linear", "spike_products", "spike_softmax", "spike_norms",
-    "spike_activations", "unroll", "stream",
+    "spike_activations", "unroll",
 )  # fmt: skip
 FILES = {"model.onnx", "model.unrolled.onnx", "ann.onnx", "weights.bin", "report.json", "tokenizer.json"}
 """What a compiled folder holds, and nothing else: only such a folder is overwritten."""
@@ -190,15 +190,17 @@ def _compile(
         scope.check(program)
     if refused is not None:
         raise refused
-    calibration = program.settings["method"].calibration
-    pipeline.run(program, ("check_runs", "observe", *calibration, *BACK), options, watchers)
+    method = program.settings["method"]
+    streaming = () if method.collapses else ("stream",)
+    passes = ("check_runs", "observe", *method.calibration, *BACK, *streaming)
+    pipeline.run(program, passes, options, watchers)
     if settings.strict:
         scope.check(program)  # again: a rewrite may have been refused
     original.unlink()
     originals.remove()
     for name in unroll.EXECUTIONS:
         unroll.set_execution(program.graph, name)
-        if name == "unrolled" and not program.settings["method"].collapses:
+        if name == "unrolled" and streaming:
             stream.unroll_events(program)
         graphs.save(program.graph, stage / _file(name), data, program.functions.values())
     data.close()

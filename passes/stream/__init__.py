@@ -28,10 +28,8 @@ __all__ = ["step_graph", "stream", "unroll_events"]
 
 @compiler_pass(after=["unroll"])
 def stream(program: Program, *, seed: int = 0) -> None:
-    """Does nothing for a method that collapses. Options of the method: `arrival` (front, even, uneven) and
-    `settle` (the last steps, in which no input arrives any more)."""
-    if program.settings["method"].collapses:
-        return
+    """For methods that do not collapse. Their options: `arrival` (front, even, uneven) and `settle` (the last
+    steps, in which no input arrives any more)."""
     trains: list[Train] = list(program.settings["trains"].values())
     nodes = stepped_nodes(program.graph, trains)
     check_steady(program, nodes)
