@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from . import (
     decode,
-    delta_step,
     function,
     gif_encode,
     int2spike,
     is_encode,
     layer_norm,
+    lif_encode,
     linear,
     matmul,
     multiply,
     oat_encode,
     rms_norm,
+    self_attention,
     signed_digit_encode,
     softmax,
-    stbif_step,
-    step_linear,
-    step_matmul,
 )
 from .spec import SpikingOp
 
@@ -37,10 +35,7 @@ MODULES = (
     softmax,
     rms_norm,
     layer_norm,
-    # once a timestep, inside the loop of a streaming model
-    delta_step,
-    stbif_step,
-    step_linear,
-    step_matmul,
+    lif_encode,
+    self_attention,
 )
 OPS: dict[str, SpikingOp] = {module.OP.name: module.OP for module in MODULES}

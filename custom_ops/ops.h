@@ -10,11 +10,13 @@ void add_function(OpList& list);
 void add_gif_encode(OpList& list);
 void add_int2spike(OpList& list);
 void add_is_encode(OpList& list);
+void add_lif_encode(OpList& list);
 void add_linear(OpList& list);
 void add_matmul(OpList& list);
 void add_multiply(OpList& list);
 void add_norms(OpList& list);
 void add_oat_encode(OpList& list);
+void add_self_attention(OpList& list);
 void add_signed_digit_encode(OpList& list);
 void add_softmax(OpList& list);
 

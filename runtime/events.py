@@ -7,7 +7,7 @@ An event is one unit spike of a train, or one digit that is not zero where spike
 product of two activations, the rows or columns of the other operand. An operand of one step beside one of
 several is state: it lies in memory, like weights, and the other's spikes read it. Dense MACs are those that
 the ANN computes for the same input, masked positions of attention included. Counted from the packed codes,
-whose digits are the unrolled spikes; of neurons that stream, from the spikes of every step.
+whose digits are the unrolled spikes; neurons that do not collapse (`stepwise.py`) by their spikes themselves.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from spikec.custom_ops.catalogue import OPS
 from spikec.custom_ops.spec import DOMAIN
 from spikec.ir import graph as graphs
 from spikec.ir.inputs import Feed
-from spikec.ir.loops import step_loop
 
+from . import stepwise
 from .session import FILES, Compiled, Encoder, run
 
 
@@ -56,7 +56,9 @@ class EventCounter:
 
     def __init__(self, compiled: Compiled, native: bool | None = None) -> None:
         self.encoders = {encoder.train: encoder for encoder in compiled.encoders("unrolled")}
-        self.session = compiled.session("packed", native=native, outputs=list(self.encoders))
+        self.stepwise = stepwise.readers(compiled)
+        outputs = [*self.encoders, *self.stepwise]
+        self.session = compiled.session("packed", native=native, outputs=outputs)
         self.readers = _readers(compiled, self.encoders)
         self.sites = {
             train: SiteEvents(encoder.source, self._kind(train)) for train, encoder in self.encoders.items()
@@ -67,13 +69,17 @@ class EventCounter:
 
     def add(self, feed: Feed) -> None:
         found = run(self.session, feed)
-        codes = {train: found[train][0] for train in self.encoders}  # of a stream, the first step's spikes
+        codes = {train: found[train][0] for train in self.encoders}
+        for train, stepper in self.stepwise.items():
+            site = self.sites.setdefault(train, SiteEvents(train, stepper.kind))
+            values, events, synaptic, macs = stepper.count(found)
+            site.values, site.events = site.values + values, site.events + events
+            site.synaptic, site.macs = site.synaptic + synaptic, site.macs + macs
         for train, encoder in self.encoders.items():
             count = OPS[encoder.op].events
             assert count is not None
             code, site = codes[train], self.sites[train]
-            fired = found[train] if encoder.streams else code
-            events = int(count(fired, encoder.attributes).sum(dtype=np.int64))
+            events = int(count(code, encoder.attributes).sum(dtype=np.int64))
             site.values += code.size
             site.events += events
             for reader in self.readers[train]:
@@ -118,18 +124,15 @@ def _product_macs(left: tuple[int, ...], right: tuple[int, ...]) -> int:
 def _readers(compiled: Compiled, trains: dict[str, Encoder]) -> dict[str, list[Reader]]:
     """The products that read each train."""
     model = graphs.read(compiled.folder / FILES["packed"])
-    loop = step_loop(model.graph)
-    carried = {encoder.running: train for train, encoder in trains.items() if encoder.streams}
     columns = {tensor.name: tensor.dims[-1] for tensor in model.graph.initializer if len(tensor.dims) == 2}
     readers: dict[str, list[Reader]] = {train: [] for train in trains}
-    for node in (*(loop[1].node if loop else ()), *model.graph.node):
+    for node in model.graph.node:
         if node.domain != DOMAIN:
             continue
-        inputs = [carried.get(name, name) for name in node.input]
-        if node.op_type == "SpikeLinear" and inputs[0] in trains:
-            readers[inputs[0]].append(Reader("linear", 0, inputs[1], columns[inputs[1]]))
+        if node.op_type == "SpikeLinear" and node.input[0] in trains:
+            readers[node.input[0]].append(Reader("linear", 0, node.input[1], columns[node.input[1]]))
         elif node.op_type == "SpikeMatMul":
             for side in (0, 1):
-                if inputs[side] in trains:
-                    readers[inputs[side]].append(Reader("product", side, inputs[1 - side]))
+                if node.input[side] in trains:
+                    readers[node.input[side]].append(Reader("product", side, node.input[1 - side]))
     return readers

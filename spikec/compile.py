@@ -23,7 +23,7 @@ from .ir.diagnostics import SpikecError, reason
 from .ir.inputs import Feed, describe, token_input, vocabulary_size
 from .ir.program import Program
 from .ir.storage import DataFile, fingerprint
-from .passes import stream, unroll
+from .passes import unroll
 from .passes.allocate.budget import Budget
 from .passes.methods import pick
 from .passes.normalise import NORMALISE
@@ -163,7 +163,6 @@ def _compile(
         "timesteps": program.settings["timesteps"],
         "weights": settings.weights,
         "search": settings.search,
-        "seed": settings.seed,
     }
     watchers = watchers if feeds else watchers[:1]
     pipeline.run(program, (*NORMALISE, "check_weights"), options, watchers)
@@ -190,18 +189,20 @@ def _compile(
         scope.check(program)
     if refused is not None:
         raise refused
+    pipeline.run(program, ("check_runs",), options, watchers)
     method = program.settings["method"]
-    streaming = () if method.collapses else ("stream",)
-    passes = ("check_runs", "observe", *method.calibration, *BACK, *streaming)
-    pipeline.run(program, passes, options, watchers)
+    if method.trained:
+        pipeline.run(program, method.trained, options, watchers)
+        options["model"] = stage / "trained.onnx"
+        graphs.save(program.graph, options["model"], originals, program.functions.values())
+    pipeline.run(program, ("observe", *method.calibration, *BACK), options, watchers)
     if settings.strict:
         scope.check(program)  # again: a rewrite may have been refused
     original.unlink()
+    (stage / "trained.onnx").unlink(missing_ok=True)
     originals.remove()
     for name in unroll.EXECUTIONS:
         unroll.set_execution(program.graph, name)
-        if name == "unrolled" and streaming:
-            stream.unroll_events(program)
         graphs.save(program.graph, stage / _file(name), data, program.functions.values())
     data.close()
     if not data.end:

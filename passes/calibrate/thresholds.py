@@ -64,11 +64,12 @@ class Threshold:
 
 @compiler_pass(after=["observe"])
 def choose_thresholds(program: Program, *, timesteps: int = 16) -> None:
-    """`program.neurons`: the method's Neuron by site name."""
+    """`program.neurons`: the method's Neuron by site name, where a trained network does not have its own."""
     method, options = program.settings["method"], program.settings["options"]
     roles = program.statistics["roles"]
     for name, statistics in program.statistics["sites"].items():
-        program.neurons[name] = method.choose(Site(name, roles[name], statistics), timesteps, options)
+        if name not in program.neurons:
+            program.neurons[name] = method.choose(Site(name, roles[name], statistics), timesteps, options)
 
 
 def choose(site: SiteStatistics, bits: int) -> Threshold:
@@ -84,23 +85,6 @@ def choose(site: SiteStatistics, bits: int) -> Threshold:
     best = [_best(values, counts, levels, reach, ranges) for ranges in (1, 2, 3)]
     two = min(best[:2], key=lambda t: t.relative_error)
     return best[2] if best[2].relative_error * GAP < two.relative_error else two
-
-
-CLIPS = np.exp2(np.linspace(0.0, -8.0, 65))
-"""How far below the largest value the last level of a single range may lie."""
-
-
-def clipped(site: SiteStatistics, bits: int) -> Threshold:
-    """One range whose end is chosen for least mean squared error: values beyond it saturate."""
-    levels = 2**bits - 1
-    used = np.flatnonzero(site.histogram)
-    used = used[used > 0]
-    if not used.size:
-        return Threshold(1.0 / levels, 1, 1, 0.0, 0.0)
-    values, counts = bin_values()[used], site.histogram[used]
-    reach = (site.largest if site.bound is None else site.bound) / levels
-    tried = (Threshold(float(np.float32(reach * clip)), 1, 1, 0.0, 0.0) for clip in CLIPS)
-    return min((_evaluate(values, counts, levels, t) for t in tried), key=lambda t: t.relative_error)
 
 
 def _best(values: np.ndarray, counts: np.ndarray, levels: int, reach: float, ranges: int) -> Threshold:

@@ -8,19 +8,18 @@ from typing import Any
 from spikec.ir.diagnostics import SpikecError
 
 from .auto import AUTO
-from .delta import DELTA
 from .las import LAS
 from .method import Method, Options
-from .stbif import STBIF
+from .ssa import SSA
 
-METHODS: dict[str, Method] = {method.name: method for method in (LAS, STBIF, DELTA, AUTO)}
+METHODS: dict[str, Method] = {method.name: method for method in (LAS, SSA, AUTO)}
 
 
 def pick(name: str, timesteps: int | None, given: Options) -> tuple[Method, int, Options]:
     """The method, its timesteps, and all its options with those given (values, or texts of them) in place.
 
-    Raises SpikecError for an unknown method or option, a value that it does not take, and timesteps that the
-    method cannot honour.
+    Raises SpikecError for an unknown method or option, a value that it does not take, options that do not go
+    together, and timesteps that the method cannot honour.
     """
     method = METHODS.get(name)
     if method is None:
@@ -32,6 +31,7 @@ def pick(name: str, timesteps: int | None, given: Options) -> tuple[Method, int,
     options = {key: option.default for key, option in method.options.items()}
     for key, value in given.items():
         options[key] = _value(method, key, value)
+    method.check(options)
     steps = method.timesteps if timesteps is None else timesteps
     why = method.honours(steps, options)
     if why:

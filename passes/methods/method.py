@@ -60,6 +60,10 @@ def binary_digits(timesteps: int, options: Options) -> str:
     return "" if 2 <= timesteps <= 16 else "a spike train's code has 2 to 16 binary digits; choose -T 2 to 16"
 
 
+def any_options(options: Options) -> None:
+    """Every method's options are checked by themselves; most need nothing more."""
+
+
 def plain_statistics(role: str, importance: Any) -> SiteStatistics:
     return SiteStatistics(importance)
 
@@ -69,10 +73,12 @@ class Method:
     """A recipe. `choose(site, timesteps, options)` encodes a site from its statistics, which
     `statistics(role, importance)` starts (importance: Σ_n W[c, n]² of the channels of a linear site, else
     None); `calibration` are the passes between statistics and rewriting. `honours(timesteps, options)` is
-    empty, or says why that many steps cannot be had. `timesteps` are the default steps, `function_bits` those
-    of the bit-serial neurons; `operators` maps a finding's kind to the catalogue's operator, and a kind that
-    is absent stays on host, for `kept[kind]`. `collapses`: its steps add up to one integer, so that packed
-    execution is legal (methods §6.3 rule 6)."""
+    empty, or says why that many steps cannot be had; `check(options)` raises SpikecError for options that do
+    not go together, before any work. `trained` are passes before the statistics, which put another, trained
+    network in a part's place. `timesteps` are the default steps, `function_bits` those of the bit-serial
+    neurons; `operators` maps a finding's kind to the catalogue's operator, and a kind that is absent stays on
+    host, for `kept[kind]`. `collapses`: its steps add up to one integer, so that packed execution is legal
+    (methods §6.3 rule 6)."""
 
     name: str
     source: str
@@ -88,5 +94,7 @@ class Method:
     honours: Callable[[int, Options], str] = binary_digits
     statistics: Callable[[str, Any], SiteStatistics] = plain_statistics
     calibration: tuple[str, ...] = ("choose_thresholds",)
+    check: Callable[[Options], None] = any_options
+    trained: tuple[str, ...] = ()
     operators: dict[str, str] = field(default_factory=lambda: OPERATORS)
     kept: dict[str, str] = field(default_factory=lambda: KEPT)

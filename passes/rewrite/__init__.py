@@ -1,3 +1,3 @@
 """Findings become spiking operators, each with a certificate of what was compared and how close it came."""
 
-from . import activation, norm, products, softmax  # noqa: F401
+from . import activation, norm, products, softmax, ssa  # noqa: F401

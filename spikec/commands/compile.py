@@ -17,13 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-T", "--timesteps", type=int, help="timesteps of a spike train (default: the method's)"
     )
     parser.add_argument(
-        "--method",
-        help="conversion method, of those that spikec methods lists (default: las, and delta with --stream)",
-    )
-    parser.add_argument(
-        "--stream",
-        action="store_true",
-        help="run all layers concurrently in every timestep; the method must be one that streams",
+        "--method", default="las", help="conversion method, of those that spikec methods lists (default: las)"
     )
     parser.add_argument(
         "--set",
@@ -32,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=VALUE",
         help="an option of the method; may be given again",
+    )
+    parser.add_argument(
+        "--ssa-weights", metavar="FILE", help="fine-tuned weights for --method ssa: --set ssa_weights=FILE"
     )
     parser.add_argument("--weights", default="fp32", help="fp32 (untouched) or int8 (per output channel)")
     parser.add_argument(
@@ -88,24 +85,6 @@ def read_options(texts: list[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in texts)
 
 
-def method_name(method: str | None, stream: bool) -> str:
-    """The method to use. Raises SpikecError where a stream is asked of a method that collapses."""
-    from ..ir.diagnostics import SpikecError
-    from ..passes.methods import METHODS
-
-    if method is None:
-        return "delta" if stream else "las"
-    if stream and method in METHODS and METHODS[method].collapses:
-        streaming = ", ".join(name for name, known in METHODS.items() if not known.collapses)
-        raise SpikecError(
-            f"method {method} does not stream",
-            where="--stream",
-            why="its neurons encode a value once it is complete",
-            fix=f"leave --stream out, or choose one of {streaming}",
-        )
-    return method
-
-
 def run(args: argparse.Namespace) -> int:
     import json
 
@@ -117,16 +96,18 @@ def run(args: argparse.Namespace) -> int:
     from ..ir.program import Program
     from ..progress import Progress
 
-    method = method_name(args.method, args.stream)
+    options = read_options(args.options)
+    if args.ssa_weights is not None:
+        options["ssa_weights"] = args.ssa_weights
     settings = Settings(
-        method,
+        args.method,
         args.timesteps,
         args.weights,
         args.seed,
         args.strict,
-        read_options(args.options),
+        options,
         args.budget,
-        Path(f"{args.out.rstrip('/')}.search.json") if method == "auto" else None,
+        Path(f"{args.out.rstrip('/')}.search.json") if args.method == "auto" else None,
     )
     settings.check()
     check_target(args.out)

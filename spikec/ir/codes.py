@@ -125,6 +125,13 @@ CODES |= {
         "chosen the codes, so `inspect` cannot tell.",
         "Use fewer timesteps (a smaller -T).",
     ),
+    "SPK250": Code(
+        "note",
+        "trained attention put in",
+        "Fine-tuned spike-based self-attention takes the place of the model's own: another network, which is "
+        "as close to the original as its training made it, and no closer at more timesteps.",
+        "Measure it with `spikec verify` on text that it was not trained on.",
+    ),
     # 3xx: the model itself
     "SPK301": Code(
         "warning",
