@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     decode,
+    delta_step,
     function,
     gif_encode,
     int2spike,
@@ -18,6 +19,9 @@ from . import (
     self_attention,
     signed_digit_encode,
     softmax,
+    stbif_step,
+    step_linear,
+    step_matmul,
 )
 from .spec import SpikingOp
 
@@ -37,5 +41,10 @@ MODULES = (
     layer_norm,
     lif_encode,
     self_attention,
+    # once a timestep, inside the loop of a streaming model
+    delta_step,
+    stbif_step,
+    step_linear,
+    step_matmul,
 )
 OPS: dict[str, SpikingOp] = {module.OP.name: module.OP for module in MODULES}

@@ -33,6 +33,8 @@ class SpikingOp:
     generated tests run through all three. `execution(attributes, packed)` gives the attributes of either
     execution from those of any. Encoders, and only they, have `events(code, attributes)`: how many events
     the unrolled train of each code has; their attributes hold `steps`, and `radix` where it is not 1.
+    An op without `kernel` runs by its body in every runtime: the steps of streaming neurons, which are a few
+    elementwise operators.
     """
 
     name: str
@@ -46,6 +48,7 @@ class SpikingOp:
     exact: bool = True
     execution: Callable[[Attributes, bool], Attributes] = unchanged
     events: Callable[[np.ndarray, Attributes], np.ndarray] | None = None
+    kernel: bool = True
     domain: str = field(default=DOMAIN, init=False)
 
     def function_proto(self) -> onnx.FunctionProto:

@@ -100,7 +100,8 @@ UNARY_BODY = """
     d = Min (owed, largest32)
   }> (unary_before)
 """
-"""ONNX text of `unary`: `train` int32 [steps, ...] from `magnitude` int32; needs steps64, largest64, one64."""
+"""ONNX text of `unary`: `train` int32 [steps, ...] from `magnitude` int32; needs steps64, largest64,
+one64."""
 
 INTEGERS_BODY = """
   one64 = Constant <value_int = 1> ()

@@ -7,7 +7,8 @@ An event is one unit spike of a train, or one digit that is not zero where spike
 product of two activations, the rows or columns of the other operand. An operand of one step beside one of
 several is state: it lies in memory, like weights, and the other's spikes read it. Dense MACs are those that
 the ANN computes for the same input, masked positions of attention included. Counted from the packed codes,
-whose digits are the unrolled spikes; neurons that do not collapse (`stepwise.py`) by their spikes themselves.
+whose digits are the unrolled spikes; of neurons that stream, from the spikes of every step, as of those of a
+trained attention (`stepwise.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from spikec.custom_ops.catalogue import OPS
 from spikec.custom_ops.spec import DOMAIN
 from spikec.ir import graph as graphs
 from spikec.ir.inputs import Feed
+from spikec.ir.loops import step_loop
 
 from . import stepwise
 from .session import FILES, Compiled, Encoder, run
@@ -69,7 +71,7 @@ class EventCounter:
 
     def add(self, feed: Feed) -> None:
         found = run(self.session, feed)
-        codes = {train: found[train][0] for train in self.encoders}
+        codes = {train: found[train][0] for train in self.encoders}  # of a stream, the first step's spikes
         for train, stepper in self.stepwise.items():
             site = self.sites.setdefault(train, SiteEvents(train, stepper.kind))
             values, events, synaptic, macs = stepper.count(found)
@@ -79,7 +81,8 @@ class EventCounter:
             count = OPS[encoder.op].events
             assert count is not None
             code, site = codes[train], self.sites[train]
-            events = int(count(code, encoder.attributes).sum(dtype=np.int64))
+            fired = found[train] if encoder.streams else code
+            events = int(count(fired, encoder.attributes).sum(dtype=np.int64))
             site.values += code.size
             site.events += events
             for reader in self.readers[train]:
@@ -124,15 +127,18 @@ def _product_macs(left: tuple[int, ...], right: tuple[int, ...]) -> int:
 def _readers(compiled: Compiled, trains: dict[str, Encoder]) -> dict[str, list[Reader]]:
     """The products that read each train."""
     model = graphs.read(compiled.folder / FILES["packed"])
+    loop = step_loop(model.graph)
+    carried = {encoder.running: train for train, encoder in trains.items() if encoder.streams}
     columns = {tensor.name: tensor.dims[-1] for tensor in model.graph.initializer if len(tensor.dims) == 2}
     readers: dict[str, list[Reader]] = {train: [] for train in trains}
-    for node in model.graph.node:
+    for node in (*(loop[1].node if loop else ()), *model.graph.node):
         if node.domain != DOMAIN:
             continue
-        if node.op_type == "SpikeLinear" and node.input[0] in trains:
-            readers[node.input[0]].append(Reader("linear", 0, node.input[1], columns[node.input[1]]))
+        inputs = [carried.get(name, name) for name in node.input]
+        if node.op_type == "SpikeLinear" and inputs[0] in trains:
+            readers[inputs[0]].append(Reader("linear", 0, inputs[1], columns[inputs[1]]))
         elif node.op_type == "SpikeMatMul":
             for side in (0, 1):
-                if node.input[side] in trains:
-                    readers[node.input[side]].append(Reader("product", side, node.input[1 - side]))
+                if inputs[side] in trains:
+                    readers[inputs[side]].append(Reader("product", side, inputs[1 - side]))
     return readers

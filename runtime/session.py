@@ -16,6 +16,7 @@ from spikec.custom_ops.spec import DOMAIN
 from spikec.ir import graph as graphs
 from spikec.ir.diagnostics import SpikecError, reason
 from spikec.ir.inputs import Feed, ModelInput
+from spikec.ir.loops import step_loop
 from spikec.ir.session import Session, frugal, options, with_outputs
 from spikec.ir.storage import fingerprint
 
@@ -29,12 +30,28 @@ LARGE = 1 << 31
 
 @dataclass(frozen=True)
 class Encoder:
-    """A node that turns the value `source` into the spike train `train`."""
+    """A node that turns the value `source` into the spike train `train`. One that `streams` is stepped: both
+    executions give its train step by step, its code is in `code` once the last is done, and the code that it
+    was after, if it has one, in `wanted`."""
 
     op: str
     source: str
     train: str
     attributes: dict[str, Any]
+    wanted: str = ""
+
+    @property
+    def streams(self) -> bool:
+        return not OPS[self.op].kernel
+
+    @property
+    def code(self) -> str:
+        return self.train.removesuffix("/spikes") + "/code"
+
+    @property
+    def running(self) -> str:
+        """The code inside the loop, after a step: what packed layers read."""
+        return f"{self.code}/now"
 
     @property
     def radix(self) -> int:
@@ -126,11 +143,20 @@ class Compiled:
 
     def encoders(self, which: str = "packed") -> list[Encoder]:
         """All encoders, in graph order."""
-        model = graphs.read(self.folder / FILES[which])
+        graph = graphs.read(self.folder / FILES[which]).graph
+        loop = step_loop(graph)
+        nodes = [*(loop[1].node if loop else ()), *graph.node]
+        maker = {name: node for node in nodes for name in node.output}
         found = []
-        for node in model.graph.node:
+        for node in nodes:
             op = OPS.get(node.op_type) if node.domain == DOMAIN else None
-            if op is not None and op.events is not None:
+            if op is None or op.events is None:
+                continue
+            if not op.kernel:
+                inputs = dict(zip(op.inputs, node.input, strict=True))
+                source = inputs["X"] if "X" in inputs else maker[inputs["Q"]].input[0]
+                found.append(Encoder(op.name, source, node.output[0], {}, inputs.get("Q", "")))
+            elif loop is None:
                 attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
                 found.append(Encoder(op.name, node.input[0], node.output[0], attributes))
         return found

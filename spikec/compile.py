@@ -23,7 +23,7 @@ from .ir.diagnostics import SpikecError, reason
 from .ir.inputs import Feed, describe, token_input, vocabulary_size
 from .ir.program import Program
 from .ir.storage import DataFile, fingerprint
-from .passes import unroll
+from .passes import stream, unroll
 from .passes.allocate.budget import Budget
 from .passes.methods import pick
 from .passes.normalise import NORMALISE
@@ -163,6 +163,7 @@ def _compile(
         "timesteps": program.settings["timesteps"],
         "weights": settings.weights,
         "search": settings.search,
+        "seed": settings.seed,
     }
     watchers = watchers if feeds else watchers[:1]
     pipeline.run(program, (*NORMALISE, "check_weights"), options, watchers)
@@ -195,7 +196,8 @@ def _compile(
         pipeline.run(program, method.trained, options, watchers)
         options["model"] = stage / "trained.onnx"
         graphs.save(program.graph, options["model"], originals, program.functions.values())
-    pipeline.run(program, ("observe", *method.calibration, *BACK), options, watchers)
+    streaming = ("stream",) if method.streams else ()
+    pipeline.run(program, ("observe", *method.calibration, *BACK, *streaming), options, watchers)
     if settings.strict:
         scope.check(program)  # again: a rewrite may have been refused
     original.unlink()
@@ -203,6 +205,8 @@ def _compile(
     originals.remove()
     for name in unroll.EXECUTIONS:
         unroll.set_execution(program.graph, name)
+        if name == "unrolled" and streaming:
+            stream.unroll_events(program)
         graphs.save(program.graph, stage / _file(name), data, program.functions.values())
     data.close()
     if not data.end:

@@ -11,6 +11,7 @@ import numpy as np
 from spikec.custom_ops.catalogue import OPS
 
 from .statistics import SiteStatistics
+from .step import Step
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Neuron:
     weights of the layers that read the site, and so allowed for role "linear" only), or, where `dynamic`, the
     operator's second output (broadcastable to x, one along the axis that a product sums over). `attributes`
     are those of the packed train; `radix` that of the unrolled one. `error(x)` bounds |x - decoded| for every
-    value; certificates hold the rewrite to it.
+    value; certificates hold the rewrite to it. `step` is how a method that does not collapse steps it.
     """
 
     op: str
@@ -45,6 +46,7 @@ class Neuron:
     dynamic: bool = False
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    step: Step | None = None
 
     def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | np.float32]:
         """(the packed train `[1, *x.shape]`, what code 1 is worth besides `scale`), by the definition."""

@@ -87,6 +87,23 @@ def choose(site: SiteStatistics, bits: int) -> Threshold:
     return best[2] if best[2].relative_error * GAP < two.relative_error else two
 
 
+CLIPS = np.exp2(np.linspace(0.0, -8.0, 65))
+"""How far below the largest value the last level of a single range may lie."""
+
+
+def clipped(site: SiteStatistics, bits: int) -> Threshold:
+    """One range whose end is chosen for least mean squared error: values beyond it saturate."""
+    levels = 2**bits - 1
+    used = np.flatnonzero(site.histogram)
+    used = used[used > 0]
+    if not used.size:
+        return Threshold(1.0 / levels, 1, 1, 0.0, 0.0)
+    values, counts = bin_values()[used], site.histogram[used]
+    reach = (site.largest if site.bound is None else site.bound) / levels
+    tried = (Threshold(float(np.float32(reach * clip)), 1, 1, 0.0, 0.0) for clip in CLIPS)
+    return min((_evaluate(values, counts, levels, t) for t in tried), key=lambda t: t.relative_error)
+
+
 def _best(values: np.ndarray, counts: np.ndarray, levels: int, reach: float, ranges: int) -> Threshold:
     tried = []
     for log_ratio in range(1, LARGEST_LOG_RATIO + 1) if ranges > 1 else [0]:

@@ -8,11 +8,13 @@ from typing import Any
 from spikec.ir.diagnostics import SpikecError
 
 from .auto import AUTO
+from .delta import DELTA
 from .las import LAS
 from .method import Method, Options
 from .ssa import SSA
+from .stbif import STBIF
 
-METHODS: dict[str, Method] = {method.name: method for method in (LAS, SSA, AUTO)}
+METHODS: dict[str, Method] = {method.name: method for method in (LAS, STBIF, DELTA, SSA, AUTO)}
 
 
 def pick(name: str, timesteps: int | None, given: Options) -> tuple[Method, int, Options]:

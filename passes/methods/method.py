@@ -98,3 +98,8 @@ class Method:
     trained: tuple[str, ...] = ()
     operators: dict[str, str] = field(default_factory=lambda: OPERATORS)
     kept: dict[str, str] = field(default_factory=lambda: KEPT)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the network between embedding and head runs step by step, all layers at once."""
+        return not self.collapses and not self.trained

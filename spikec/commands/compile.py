@@ -17,7 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-T", "--timesteps", type=int, help="timesteps of a spike train (default: the method's)"
     )
     parser.add_argument(
-        "--method", default="las", help="conversion method, of those that spikec methods lists (default: las)"
+        "--method",
+        help="conversion method, of those that spikec methods lists (default: las, and delta with --stream)",
+    )
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="run all layers concurrently in every timestep; the method must be one that streams",
     )
     parser.add_argument(
         "--set",
@@ -85,6 +91,24 @@ def read_options(texts: list[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in texts)
 
 
+def method_name(method: str | None, stream: bool) -> str:
+    """The method to use. Raises SpikecError where a stream is asked of a method that collapses."""
+    from ..ir.diagnostics import SpikecError
+    from ..passes.methods import METHODS
+
+    if method is None:
+        return "delta" if stream else "las"
+    if stream and method in METHODS and not METHODS[method].streams:
+        streaming = ", ".join(name for name, known in METHODS.items() if known.streams)
+        raise SpikecError(
+            f"method {method} does not stream",
+            where="--stream",
+            why="its neurons encode a value once it is complete",
+            fix=f"leave --stream out, or choose one of {streaming}",
+        )
+    return method
+
+
 def run(args: argparse.Namespace) -> int:
     import json
 
@@ -96,18 +120,19 @@ def run(args: argparse.Namespace) -> int:
     from ..ir.program import Program
     from ..progress import Progress
 
+    method = method_name(args.method, args.stream)
     options = read_options(args.options)
     if args.ssa_weights is not None:
         options["ssa_weights"] = args.ssa_weights
     settings = Settings(
-        args.method,
+        method,
         args.timesteps,
         args.weights,
         args.seed,
         args.strict,
         options,
         args.budget,
-        Path(f"{args.out.rstrip('/')}.search.json") if args.method == "auto" else None,
+        Path(f"{args.out.rstrip('/')}.search.json") if method == "auto" else None,
     )
     settings.check()
     check_target(args.out)

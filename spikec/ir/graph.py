@@ -15,6 +15,7 @@ from spikec.custom_ops.spec import DOMAIN
 
 from .census import graph_protos, take
 from .diagnostics import SpikecError, reason
+from .loops import share_weights
 from .order import bodies, canonicalise, name_nodes, producer, prune, sort, subgraph_inputs
 from .plain import check, plain
 from .storage import DataFile
@@ -198,6 +199,7 @@ def _export(graph: gs.Graph, reference: Callable[[gs.Constant], onnx.TensorProto
     finally:
         for tensor, values in kept:
             tensor._values = values
+    share_weights(model.graph)
     model.ir_version = max(8, min(graph.ir_version or 10, 10))
     model.producer_name, model.producer_version, model.doc_string = "spikec", "", ""
     model.graph.name, model.graph.doc_string = "spikec", ""

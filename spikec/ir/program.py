@@ -117,7 +117,7 @@ class Program:
         """A shared constant: the same name gives the same tensor."""
         pool = self.graph.__dict__.setdefault("spikec_constants", {})
         if name not in pool:
-            pool[name] = gs.Constant(name, np.ascontiguousarray(values))
+            pool[name] = gs.Constant(name, np.asarray(values, order="C"))
         return pool[name]
 
     def derive(

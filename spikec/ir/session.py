@@ -10,6 +10,7 @@ import onnx
 import onnxruntime as ort
 
 from . import graph as graphs
+from . import loops
 from .census import graph_protos
 from .diagnostics import SpikecError, reason
 
@@ -117,8 +118,13 @@ def reference_session(path: Path, where: str = "") -> Session:
 
 
 def with_outputs(path: Path, extra: list[str], target: Path) -> Path:
-    """Writes a copy of the model that also returns the named interior values."""
+    """Writes a copy of the model that also returns the named interior values.
+
+    Of a value inside the loop of a streaming model that is its value in the last step, and of a neuron's
+    spikes (`loops.STACKED`) those of every step, `[steps, ...]`.
+    """
     model = graphs.read(path)
+    loops.expose(model.graph, extra)
     present = {o.name for o in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra if name not in present)
     target.write_bytes(model.SerializeToString())

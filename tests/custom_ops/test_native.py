@@ -40,7 +40,7 @@ def text_from(function: str) -> str:
 def test_the_op_table_agrees_with_the_catalogue() -> None:
     kinds = {"float": float, "int": int, "string": str, "floats": list, "ints": list}
     table = json.loads(text_from("spikec_op_table"))
-    assert sorted(op["name"] for op in table) == sorted(OPS)
+    assert sorted(op["name"] for op in table) == sorted(op.name for op in OPS.values() if op.kernel)
     for op in table:
         spec = OPS[op["name"]]
         assert tuple(port["name"] for port in op["inputs"]) == spec.inputs

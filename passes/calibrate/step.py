@@ -1,0 +1,27 @@
+"""How a neuron that does not collapse is stepped: what it emits in a timestep, and what its spikes weigh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Step:
+    """The streaming form of a `Neuron`, whose own operator tells what code it is after.
+
+        Q = neuron.op(X_t);   S_t = op(Q, code_{t-1}, ...);   code_t = code_{t-1} + weights[t]·S_t + offset
+        running value of the site = neuron.scale · worth[t] · code_t
+
+    `op` is a catalogue operator with first output S (int32) whose inputs are wired by name: "Q" (int32, the
+    neuron's own operator on the running value), "X" (float32, the running value), "code" (int32, before this
+    step), "t" (int64 scalar, from 1), a constant of the neuron, or else a state (float32, of X's shape),
+    which an output `<name>_next` replaces; states and code start as one zero that broadcasts. Sum coding has
+    neither weights nor worth; mean coding has worth 1/t; differential coding has weights lcm(1 … T)/t and
+    worth 1/lcm(1 … T). All codes stay integers, so the event-driven execution is exact. One entry a timestep;
+    empty means all ones.
+    """
+
+    op: str
+    weights: tuple[int, ...] = ()
+    offset: int = 0
+    worth: tuple[float, ...] = ()
