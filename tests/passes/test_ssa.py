@@ -16,6 +16,7 @@ import pytest
 
 from spikec.compile import Settings, compile_model
 from spikec.custom_ops.catalogue import OPS
+from spikec.data import token_feeds
 from spikec.ir.diagnostics import SpikecError
 from spikec.ir.program import Program
 from spikec.passes.calibrate.ssa_weights import read_ssa_weights
@@ -23,7 +24,7 @@ from spikec.passes.methods import pick
 from spikec.passes.rewrite import ssa
 from spikec.runtime.events import EventCounter
 from spikec.runtime.session import Compiled, run
-from spikec.verify import compare_executions
+from spikec.verify import compare_executions, verify
 
 ROOT = Path(__file__).parents[2]
 STORY = ROOT / "examples/story"
@@ -275,3 +276,18 @@ def test_what_is_trained_is_what_runs(example: ModuleType) -> None:
             *(torch.from_numpy(x[..., :tokens, :].astype(np.float32)) for x in trains), torch.tensor(0.05)
         )
         np.testing.assert_allclose(got.numpy(), want[..., :tokens, :], rtol=1e-6)
+
+
+def test_the_weights_that_ship_with_the_story(tmp_path: Path) -> None:
+    """Far better than chance, and nowhere near the original: the README says so, with numbers."""
+    path = STORY / "ssa.npz"
+    assert path.stat().st_size < 1_000_000
+    settings = Settings("ssa", options={"ssa_weights": str(path)})
+    program = compile_model(STORY / "model.onnx", tmp_path / "out", settings)
+    assert len(program.certificates) == 56 and all(c.holds for c in program.certificates)
+    model = Compiled(tmp_path / "out")
+    feeds = token_feeds(model.inputs, STORY / "heldout.txt", STORY / "tokenizer.json", 2048, 256)
+    found = verify(model, feeds, unrolled_tokens=16)
+    assert 9 < found["ann"]["perplexity"] < 11 and 1.5 < found["snn"]["perplexity"] / 10 < 3
+    assert found["unrolled"]["different_codes"] == 0
+    assert found["events"]["products"] < 0.7
