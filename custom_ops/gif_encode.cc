@@ -10,17 +10,26 @@ constexpr std::size_t kGrain = 16384;  // elements per task
 
 struct GIFEncodeKernel {
   static constexpr const char* name = "GIFEncode";
-  static constexpr std::array inputs{Port{"X", Types::of<float>()}, Port{"levels", Types::of<float>()},
-                                     Port{"ratio", Types::of<float>()}};
+  static constexpr std::array inputs{Port{"X", Types::of<float>()}};
   static constexpr std::array outputs{Port{"S", kAnyInteger}, Port{"theta", Types::of<float>()}};
   static constexpr std::array attributes{
-      Attribute{"axis", AttrType::Int},  Attribute{"timesteps", AttrType::Int}, Attribute{"chunk", AttrType::Int},
-      Attribute{"limit", AttrType::Int}, Attribute{"steps", AttrType::Int},     Attribute{"most", AttrType::Int},
-      Attribute{"to", AttrType::Int}};
+      Attribute{"axis", AttrType::Int},      Attribute{"levels", AttrType::Ints}, Attribute{"ratio", AttrType::Ints},
+      Attribute{"timesteps", AttrType::Int}, Attribute{"chunk", AttrType::Int},   Attribute{"steps", AttrType::Int},
+      Attribute{"most", AttrType::Int},      Attribute{"to", AttrType::Int}};
 
-  explicit GIFEncodeKernel(const KernelInfo& info) : axis(info.int_attribute("axis")), graded(info, 1) {
-    const std::int64_t timesteps = info.int_attribute("timesteps"), chunk = info.int_attribute("chunk");
-    if (timesteps * chunk < info.int_attribute("limit")) throw Error("timesteps of `chunk` do not reach `limit`");
+  explicit GIFEncodeKernel(const KernelInfo& info)
+      : axis(info.int_attribute("axis")), ratio(info.ints_attribute("ratio")), graded(info, 1) {
+    const auto highest = info.ints_attribute("levels");
+    const std::int64_t reach = info.int_attribute("timesteps") * info.int_attribute("chunk");
+    if (highest.empty() || highest.size() != ratio.size()) throw Error("levels and ratio must be as many");
+    for (std::size_t c = 0; c < ratio.size(); ++c) {
+      if (highest[c] < 1 || ratio[c] < 1) throw Error("levels and ratio must be positive");
+      if (highest[c] > reach) throw Error("timesteps of `chunk` do not reach levels");
+      if (static_cast<double>(std::min(highest[c], graded.most()) * ratio[c]) > graded.room())
+        throw Error("a spike does not fit the train's type");
+      levels.push_back(static_cast<float>(highest[c]));
+      unit.push_back(static_cast<float>(ratio[c]));
+    }
   }
 
   static void infer(InferContext& context) {
@@ -29,11 +38,11 @@ struct GIFEncodeKernel {
   }
 
   void compute(Context& context) const {
-    const Tensor input = context.input(0), levels_of = context.input(1), ratio_of = context.input(2);
-    const auto x = input.as<float>(), levels = levels_of.as<float>(), ratio = ratio_of.as<float>();
+    const Tensor input = context.input(0);
+    const auto x = input.as<float>();
     const Shared shared(input.shape(), axis);
     const std::size_t channels = levels.size();
-    if (ratio.size() != channels || (channels != 1 && (axis != -1 || channels != shared.size)))
+    if (channels != 1 && (axis != -1 || channels != shared.size))
       throw Error("levels and ratio need 1 value each, or one a channel of the last axis");
     const auto theta = context.output<float>(1, shared.threshold_shape);
     Shape shape = input.shape();
@@ -46,13 +55,14 @@ struct GIFEncodeKernel {
         for (std::size_t i = begin; i < end; ++i) {
           float peak = 0;
           for (std::size_t k = 0; k < shared.size; ++k)
-            peak = std::max(peak, std::abs(x[shared.at(i, k)]) / (levels[k * stride] * ratio[k * stride]));
+            peak = std::max(peak, std::abs(x[shared.at(i, k)]) / (levels[k * stride] * unit[k * stride]));
           theta[i] = peak > 0 ? peak : 1;
           for (std::size_t k = 0; k < shared.size; ++k) {
             const std::size_t e = shared.at(i, k);
-            const float z = std::abs(x[e]) / (theta[i] * ratio[k * stride]);
+            const float z = std::abs(x[e]) / (theta[i] * unit[k * stride]);
             const auto code = static_cast<std::int32_t>(std::min(z + 0.5f, levels[k * stride]));
-            graded.spend(code, x[e] < 0, train.data(), e, x.size());
+            const std::int64_t gate = x[e] < 0 ? -ratio[k * stride] : ratio[k * stride];
+            graded.spend(code, gate, train.data(), e, x.size());
           }
         }
       });
@@ -60,7 +70,9 @@ struct GIFEncodeKernel {
   }
 
   std::int64_t axis;
+  std::vector<std::int64_t> ratio;
   Graded graded;
+  std::vector<float> levels, unit;
 };
 
 }  // namespace

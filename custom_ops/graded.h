@@ -16,21 +16,24 @@ class Graded {
     if (steps < 1 || steps > 4096) throw Error("steps must be 1 to 4096");
     if (radix != 1 && radix != 2) throw Error("radix must be 1 or 2");
     if (radix == 2 && steps > 24) throw Error("binary digits must be 1 to 24");
-    const std::int64_t room = to_ == ElementType::Int8 ? 127 : to_ == ElementType::Int16 ? 32767 : 2147483647;
-    if (most_ < 1 || most_ > room) throw Error("a spike of `most` does not fit the train's type");
+    if (most_ < 1 || static_cast<double>(most_) > room()) throw Error("a spike of `most` does not fit the train's type");
     for (std::int64_t t = 0; t < steps; ++t)
       weights_.push_back(radix == 1 ? 1 : std::int64_t{1} << (steps - 1 - t));
   }
 
+  std::int64_t most() const { return most_; }
+  double room() const {
+    return to_ == ElementType::Int8 ? 127 : to_ == ElementType::Int16 ? 32767 : 2147483647.0;
+  }
   std::int64_t steps() const { return static_cast<std::int64_t>(weights_.size()); }
 
-  // Writes element i of every step of a train with `stride` elements a step.
+  // Writes element i of every step of a train with `stride` elements a step; `gate` is what a unit spike counts.
   template <class T>
-  void spend(std::int64_t magnitude, bool negative, T* train, std::size_t i, std::size_t stride) const {
+  void spend(std::int64_t magnitude, std::int64_t gate, T* train, std::size_t i, std::size_t stride) const {
     for (std::size_t t = 0; t < weights_.size(); ++t) {
       const std::int64_t spike = std::min(magnitude / weights_[t], most_);
       magnitude -= weights_[t] * spike;
-      train[t * stride + i] = static_cast<T>(negative ? -spike : spike);
+      train[t * stride + i] = static_cast<T>(gate * spike);
     }
   }
 

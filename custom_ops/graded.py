@@ -46,12 +46,11 @@ GRADED_BODY = """
     spent = Mul (s, w)
     v_next = Sub (v, spent)
   }> (magnitude, weights)
-  sign_f = Sign (X)
-  sign = Cast <to = 6> (sign_f)
-  signed = Mul (train, sign)
+  signed = Mul (train, gate)
   S = Cast <to: int = @to> (signed)
 """
-"""ONNX text: `S` from `magnitude` int32 and the sign of `X`; needs `INTEGERS_BODY` and attribute `most`."""
+"""ONNX text: `S` from `magnitude` and `gate` (the sign, times what a spike weighs), both int32; needs
+`INTEGERS_BODY` and the attribute `most`."""
 
 PEAK_BODY = """
   peak_index = ArgMax <axis: int = @axis, keepdims = 1> (share)

@@ -59,7 +59,7 @@ struct Int2SpikeKernel {
           for (std::size_t n = 0; n < shared.size; ++n) {
             const std::size_t e = shared.at(i, n);
             const auto code = static_cast<std::int32_t>(std::min(std::abs(x[e]) / theta[i] + 0.5f, limit));
-            graded.spend(code, x[e] < 0, train.data(), e, x.size());
+            graded.spend(code, x[e] < 0 ? -1 : 1, train.data(), e, x.size());
           }
         }
       });

@@ -103,6 +103,8 @@ BODY = (
   rounded = Floor (z_half)
   held = Min (rounded, limit_f)
   magnitude = Cast <to = 6> (held)
+  sign_f = Sign (X)
+  gate = Cast <to = 6> (sign_f)
 """
     + GRADED_BODY
 )

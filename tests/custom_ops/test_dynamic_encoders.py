@@ -85,16 +85,9 @@ def test_signed_integer_spikes_are_odd_and_reach_their_ceiling() -> None:
     assert np.abs(train).max() == -(-31 // 9)
 
 
-def gif(chunk: int, timesteps: int, limit: int, axis: int = -1) -> dict[str, Any]:
-    return {
-        "axis": axis,
-        "timesteps": timesteps,
-        "chunk": chunk,
-        "limit": limit,
-        "steps": 1,
-        "most": 1,
-        "to": 0,
-    }
+def gif(levels: list[int], ratio: list[int], chunk: int, timesteps: int, axis: int = -1) -> dict[str, Any]:
+    return {"axis": axis, "levels": levels, "ratio": ratio, "timesteps": timesteps, "chunk": chunk,
+            "steps": 1, "most": 1, "to": 0}  # fmt: skip
 
 
 @pytest.mark.parametrize(("bits", "addbit"), [(4, 1), (4, 2), (6, 1), (6, 2), (3, 2)])
@@ -103,12 +96,11 @@ def test_salient_channels_lose_no_code_at_the_top(bits: int, addbit: int) -> Non
     chunk, limit = 2 ** (bits - 1) - 1, 2 ** (bits + addbit - 1) - 1
     codes = np.arange(-limit, limit + 1)
     x = codes.astype(np.float32)[:, None]
-    x = np.concatenate([x, np.full_like(x, limit)], 1)  # θ = 1
-    one = np.ones(2, np.float32)
-    attributes = gif(chunk, 2**addbit + 1, limit)
-    train, theta = run("GIFEncode", [x, limit * one, one], attributes, packed=False)
-    assert np.all(theta == 1) and np.abs(train).max() == chunk
-    np.testing.assert_array_equal(train.sum(0)[:, 0], codes)
+    x = np.concatenate([x, np.full_like(x, chunk * 2 ** (addbit + 2))], 1)  # so that θ is 1
+    attributes = gif([limit, chunk], [1, 2 ** (addbit + 2)], chunk, 2**addbit + 1)
+    train, theta = run("GIFEncode", [x], attributes, packed=False)
+    assert np.all(theta == 1) and np.abs(train[..., 0]).max() == chunk
+    np.testing.assert_array_equal(train[..., 0].sum(0), codes)
     released = graded(codes, 2**addbit, 1, chunk).sum(0)
     assert (released != codes).sum() == 2 * (limit - 2**addbit * chunk) > 0
 
@@ -117,12 +109,22 @@ def test_salient_channels_lose_no_code_at_the_top(bits: int, addbit: int) -> Non
 def test_gif_errs_by_half_a_step_of_its_token(axis: int) -> None:
     rng = np.random.default_rng(1)
     x = (rng.standard_normal((4, 9, 16)) * np.exp(3 * rng.standard_normal((4, 9, 1)))).astype(np.float32)
-    levels, ratio = np.full(1, 127, np.float32), np.full(1, 2.5, np.float32)
-    train, theta = run("GIFEncode", [x, levels, ratio], gif(43, 3, 127, axis), packed=True)
+    train, theta = run("GIFEncode", [x], gif([127], [2], 43, 3, axis), packed=True)
     assert theta.shape == ((4, 9, 1) if axis == -1 else (4, 1, 16))
-    decoded = train[0] * theta * ratio
-    assert np.all(np.abs(decoded - x) <= theta * ratio / 2 * (1 + 1e-4))
-    np.testing.assert_array_equal(np.abs(train[0]).max(axis), 127)
+    assert np.all(np.abs(train[0] * theta - x) <= theta * (1 + 1e-4))
+    np.testing.assert_array_equal(np.abs(train[0]).max(axis), 2 * 127)
+
+
+def test_what_a_spike_weighs_costs_no_event() -> None:
+    x = np.random.default_rng(2).standard_normal((50, 8)).astype(np.float32) * np.array(
+        [1] * 6 + [60] * 2, "f"
+    )
+    attributes = gif([7] * 6 + [15] * 2, [1] * 6 + [32] * 2, 7, 3)
+    unrolled, packed = (run("GIFEncode", [x], attributes, packed=packed)[0] for packed in (False, True))
+    events = OPS["GIFEncode"].events(packed[0], attributes)  # type: ignore[misc]
+    np.testing.assert_array_equal(events, np.abs(unrolled).sum(0) // attributes["ratio"])
+    assert unrolled[1:, :, :6].any() == 0 and unrolled[2, :, 6:].any() and events[:, 6:].max() == 15
+    np.testing.assert_array_equal(unrolled.sum(0), packed[0])
 
 
 def spike_counts(mode: str, timesteps: int, no_clip: int = 0, axis: int = -1) -> dict[str, Any]:
@@ -162,14 +164,14 @@ def test_a_token_never_sees_another() -> None:
     x = NORMAL[: 6 * 50].reshape(6, 50)
     later = x.copy()
     later[5] *= 100
-    for op, inputs, attributes in (
-        ("Int2Spike", [], spike_counts("bitwise", 6)),
-        ("GIFEncode", [np.full(1, 7, np.float32), np.ones(1, np.float32)], gif(7, 3, 7)),
+    for op, attributes in (
+        ("Int2Spike", spike_counts("bitwise", 6)),
+        ("GIFEncode", gif([7], [1], 7, 3)),
     ):
         for axis in (-1, -2):
             turned = (lambda a: a) if axis == -1 else np.transpose
             before, after = (
-                run(op, [np.ascontiguousarray(turned(a)), *inputs], attributes | {"axis": axis}, packed=True)
+                run(op, [np.ascontiguousarray(turned(a))], attributes | {"axis": axis}, packed=True)
                 for a in (x, later)
             )
             for one, other in zip(before, after):
