@@ -109,7 +109,7 @@ def compile_model(
         "options": chosen,
         "budget": settings.budget,
         "function_bits": method.function_bits,
-        "weights": settings.weights,
+        "weights": method.weights(chosen) or settings.weights,
         "vocabulary": vocabulary_size(inputs),
         "calibration": calibration
         or (f"{len(feeds)} given inputs" if feeds else SAMPLED if token_input(inputs) else DRAWN),
@@ -161,7 +161,7 @@ def _compile(
         "feeds": feeds,
         "progress": progress,
         "timesteps": program.settings["timesteps"],
-        "weights": settings.weights,
+        "weights": program.settings["weights"],
         "search": settings.search,
         "seed": settings.seed,
     }

@@ -27,11 +27,13 @@ class Site:
 
 @dataclass(frozen=True)
 class Neuron:
-    """The encoder of one site, `code = op(x, *constants)`, and its decoded value x ≈ scale · code · worth.
+    """The encoder of one site, `code = op(x, *constants)`, and its decoded value
+    x ≈ scale · (code - offset) · worth.
 
     `worth` is `channels` where given (float32 `[C]`, one value a channel of the last axis: folded into the
     weights of the layers that read the site, and so allowed for role "linear" only), or, where `dynamic`, the
-    operator's second output (broadcastable to x, one along the axis that a product sums over). `attributes`
+    operator's second output (broadcastable to x, one along the axis that a product sums over). `offset` is
+    folded into a constant of each layer that reads the site, and so for role "linear" only too. `attributes`
     are those of the packed train; `radix` that of the unrolled one. `error(x)` bounds |x - decoded| for every
     value; certificates hold the rewrite to it. `step` is how a method that does not collapse steps it.
     """
@@ -41,6 +43,7 @@ class Neuron:
     largest: float
     error: Callable[[np.ndarray], np.ndarray]
     scale: float = 1.0
+    offset: int = 0
     radix: int = 2
     channels: np.ndarray | None = None
     dynamic: bool = False

@@ -62,6 +62,8 @@ def site_statistics(program: Program, roles: dict[str, str]) -> dict[str, SiteSt
         weights[name] = weights.get(name, 0.0) + _row_energy(finding.facts["weight"])
     start = program.settings["method"].statistics
     sites: dict[str, SiteStatistics] = {name: start(role, weights.get(name)) for name, role in roles.items()}
+    for finding in program.of("linear"):
+        sites[finding.sources[0].name].readers.append(finding.facts["weight"])
     for finding in program.of("matmul_dynamic"):
         if finding.facts["label"] == "av":
             sites[finding.sources[0].name].bound = 1.0  # attention weights: however few tokens there may be

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
 MANTISSA_BITS = 6
 SHIFT = 23 - MANTISSA_BITS
@@ -32,10 +33,12 @@ def bin_values() -> np.ndarray:
 class SiteStatistics:
     """Activations `[..., channels]` seen so far at one site. `weight`, when given, is each channel's
     importance Σ_n W[c, n]² (how much an error there costs downstream); the histogram is weighted by it.
-    `bound`, when given, is what no value can pass."""
+    `bound`, when given, is what no value can pass; `readers` are the constant weights `[C, N]` that read the
+    site."""
 
     weight: np.ndarray | None = None
     bound: float | None = None
+    readers: list[gs.Constant] = field(default_factory=list)
     histogram: np.ndarray = field(default_factory=lambda: np.zeros(BINS))
     channel_max: np.ndarray | None = None
     outlier_tokens: int = 0

@@ -93,14 +93,20 @@ CLIPS = np.exp2(np.linspace(0.0, -8.0, 65))
 
 def clipped(site: SiteStatistics, bits: int) -> Threshold:
     """One range whose end is chosen for least mean squared error: values beyond it saturate."""
-    levels = 2**bits - 1
+    return uniform(site, 2**bits - 1)
+
+
+def uniform(site: SiteStatistics, levels: int, clip: bool = True) -> Threshold:
+    """One range of codes up to `levels`, its end chosen for least mean squared error: values beyond it
+    saturate. Without `clip` it ends at the largest value seen, or at the bound."""
     used = np.flatnonzero(site.histogram)
     used = used[used > 0]
     if not used.size:
         return Threshold(1.0 / levels, 1, 1, 0.0, 0.0)
     values, counts = bin_values()[used], site.histogram[used]
     reach = (site.largest if site.bound is None else site.bound) / levels
-    tried = (Threshold(float(np.float32(reach * clip)), 1, 1, 0.0, 0.0) for clip in CLIPS)
+    ends = CLIPS if clip else CLIPS[:1]
+    tried = (Threshold(float(np.float32(reach * end)), 1, 1, 0.0, 0.0) for end in ends)
     return min((_evaluate(values, counts, levels, t) for t in tried), key=lambda t: t.relative_error)
 
 

@@ -9,12 +9,17 @@ from spikec.ir.diagnostics import SpikecError
 
 from .auto import AUTO
 from .delta import DELTA
+from .dual import DUAL
+from .gif import GIF
+from .int2spike import INT2SPIKE
 from .las import LAS
 from .method import Method, Options
 from .ssa import SSA
 from .stbif import STBIF
 
-METHODS: dict[str, Method] = {method.name: method for method in (LAS, STBIF, DELTA, SSA, AUTO)}
+METHODS: dict[str, Method] = {
+    method.name: method for method in (LAS, DUAL, GIF, INT2SPIKE, STBIF, DELTA, SSA, AUTO)
+}
 
 
 def pick(name: str, timesteps: int | None, given: Options) -> tuple[Method, int, Options]:
@@ -34,7 +39,8 @@ def pick(name: str, timesteps: int | None, given: Options) -> tuple[Method, int,
     for key, value in given.items():
         options[key] = _value(method, key, value)
     method.check(options)
-    steps = method.timesteps if timesteps is None else timesteps
+    own = method.timesteps_of(options) if method.timesteps_of else method.timesteps
+    steps = own if timesteps is None else timesteps
     why = method.honours(steps, options)
     if why:
         reason, _, fix = why.partition("; ")

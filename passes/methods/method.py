@@ -75,10 +75,11 @@ class Method:
     None); `calibration` are the passes between statistics and rewriting. `honours(timesteps, options)` is
     empty, or says why that many steps cannot be had; `check(options)` raises SpikecError for options that do
     not go together, before any work. `trained` are passes before the statistics, which put another, trained
-    network in a part's place. `timesteps` are the default steps, `function_bits` those of the bit-serial
-    neurons; `operators` maps a finding's kind to the catalogue's operator, and a kind that is absent stays on
-    host, for `kept[kind]`. `collapses`: its steps add up to one integer, so that packed execution is legal
-    (methods §6.3 rule 6)."""
+    network in a part's place. `timesteps` are the default steps (`timesteps_of` where they depend on the
+    options), `function_bits` those of the bit-serial neurons; `weights(options)` are the weights that the
+    method demands ("int6"), or nothing; `operators` maps a finding's kind to the catalogue's operator, and a
+    kind that is absent stays on host, for `kept[kind]`. `collapses`: its steps add up to one integer, so that
+    packed execution is legal (methods §6.3 rule 6)."""
 
     name: str
     source: str
@@ -90,6 +91,8 @@ class Method:
     timesteps: int
     choose: Callable[[Site, int, Options], Neuron]
     function_bits: int = 12
+    timesteps_of: Callable[[Options], int] | None = None
+    weights: Callable[[Options], str] = lambda options: ""
     options: dict[str, Option] = field(default_factory=dict)
     honours: Callable[[int, Options], str] = binary_digits
     statistics: Callable[[str, Any], SiteStatistics] = plain_statistics

@@ -31,10 +31,11 @@ def spike_linear(program: Program, *, weights: str = "fp32") -> None:
         if correction is not None:
             own = program.constant(f"{finding.name}/corrected", correction.weight)
         constant = _folded(program, own, site.neuron, finding.sources[0].name)
-        if weights == "int8":
-            scale = channel_scale(pieces(constant._values))
-            round_off = functools.partial(rounded, scale=scale)
-            matrix = program.derive(f"{constant.name}/int8", [constant], round_off, constant.shape, np.int8)
+        if weights != "fp32":
+            most, name = largest_weight(weights), f"{constant.name}/{weights}"
+            scale = channel_scale(pieces(constant._values), most)
+            round_off = functools.partial(rounded, scale=scale, most=most)
+            matrix = program.derive(name, [constant], round_off, constant.shape, np.int8)
             w_scale = program.constant(f"{constant.name}/scale", scale)
         else:
             matrix, w_scale = constant, program.constant("spikec/one", np.ones(1, np.float32))
@@ -42,8 +43,10 @@ def spike_linear(program: Program, *, weights: str = "fp32") -> None:
         result = finding.result
         attributes = {"scale": site.neuron.scale, "radix": site.neuron.radix}
         value = program.node(op, inputs, f"{result.name}/current", np.float32, result.shape, **attributes)
+        if site.neuron.offset:
+            value = _without_offset(program, value, site.neuron, matrix, w_scale)
         value = scaled(program, value, site)
-        certificate = _certify_linear(program, finding, own, constant, matrix, w_scale)
+        certificate = _certify_linear(program, finding, own, constant, matrix, w_scale, weights)
         if correction is not None:
             bias = program.constant(f"{finding.name}/correction", correction.bias)
             added = gs.Variable(f"{result.name}/corrected", np.float32, result.shape)
@@ -62,18 +65,42 @@ def _folded(program: Program, weight: gs.Constant, neuron: Neuron, site: str) ->
     )
 
 
-def channel_scale(rows: Iterable[np.ndarray]) -> np.ndarray:
-    """Of symmetric int8 weights, one float32 scale per output channel, from some rows at a time."""
+def _without_offset(
+    program: Program, current: gs.Variable, neuron: Neuron, matrix: gs.Constant, w_scale: gs.Constant
+) -> gs.Variable:
+    """The current less what the offset of every code adds to it, one constant an output channel."""
+    name = f"{current.name}/without_offset"
+    make = functools.partial(offset_current, neuron=neuron)
+    constant = program.derive(name, [matrix, w_scale], make, matrix.shape[1:], np.float32)
+    result = gs.Variable(f"{name}/sum", np.float32, current.shape)
+    program.graph.nodes.append(gs.Node("Add", result.name, inputs=[current, constant], outputs=[result]))
+    return result
+
+
+def offset_current(weight: np.ndarray, w_scale: np.ndarray, neuron: Neuron) -> np.ndarray:
+    """-offset · θ · Σ_k W, float32 `[N]`."""
+    sums = weight.sum(0, dtype=np.float64) * w_scale.astype(np.float64)
+    return np.asarray((-neuron.offset * np.float64(np.float32(neuron.scale)) * sums).astype(np.float32))
+
+
+def largest_weight(weights: str) -> int:
+    """The largest integer weight: 127 of "int8", 31 of "int6"."""
+    return int(2 ** (int(weights.removeprefix("int")) - 1) - 1)
+
+
+def channel_scale(rows: Iterable[np.ndarray], most: int = 127) -> np.ndarray:
+    """Of symmetric integer weights up to `most`, one float32 scale per output channel, from some rows at a
+    time."""
     largest = functools.reduce(np.maximum, (np.abs(part).max(0) for part in rows))
-    scale = (largest / 127).astype(np.float32)
+    scale = (largest / most).astype(np.float32)
     scale[scale == 0] = 1
     return np.asarray(scale)
 
 
-def rounded(weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def rounded(weight: np.ndarray, scale: np.ndarray, most: int = 127) -> np.ndarray:
     """The int8 of W ≈ int8 · scale."""
     steps = np.rint(weight / scale)
-    return np.clip(steps, -127, 127, out=steps).astype(np.int8)
+    return np.clip(steps, -most, most, out=steps).astype(np.int8)
 
 
 def _certify_linear(
@@ -83,6 +110,7 @@ def _certify_linear(
     folded: gs.Constant,
     matrix: gs.Constant,
     w_scale: gs.Constant,
+    weights: str,
 ) -> Certificate:
     """The operator's definition against x·W; the bound is the neuron's error times Σ|W|, and with int8
     weights the error of the weights times |x|."""
@@ -96,9 +124,10 @@ def _certify_linear(
     # only the columns looked at are made: all of a large model's would take a while
     column = np.ones(1) if neuron.channels is None else neuron.channels.astype(np.float64)
     synapses = weight if neuron.channels is None else weight * neuron.channels.astype(np.float32)[:, None]
-    synapses = synapses if matrix is folded else rounded(synapses, scale)
+    synapses = synapses if matrix is folded else rounded(synapses, scale, largest_weight(weights))
     x, code, worth = sample(program, finding.sources[0], (ROWS, fan_in), seed=0)
     got = OPS["SpikeLinear"].numpy(code, synapses, scale, scale=neuron.scale, radix=neuron.radix)
+    got = got + offset_current(synapses, scale, neuron) if neuron.offset else got
     got = got * worth if neuron.dynamic else got
     given = synapses.astype(np.float64) * scale / column[:, None]
     original = weight.astype(np.float64)

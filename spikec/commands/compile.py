@@ -36,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ssa-weights", metavar="FILE", help="fine-tuned weights for --method ssa: --set ssa_weights=FILE"
     )
+    parser.add_argument(
+        "--allow-uneven",
+        action="store_true",
+        help="let method dual take timesteps at which its neuron is not exact",
+    )
     parser.add_argument("--weights", default="fp32", help="fp32 (untouched) or int8 (per output channel)")
     parser.add_argument(
         "--budget",
@@ -124,6 +129,8 @@ def run(args: argparse.Namespace) -> int:
     options = read_options(args.options)
     if args.ssa_weights is not None:
         options["ssa_weights"] = args.ssa_weights
+    if args.allow_uneven:
+        options["allow_uneven"] = "true"
     settings = Settings(
         method,
         args.timesteps,
