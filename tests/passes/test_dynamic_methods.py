@@ -29,7 +29,7 @@ from spikec.verify import compare_executions
 STORY = Path(__file__).parents[2] / "examples" / "story"
 RECIPES = [
     ("gif", None, {}),
-    ("gif", None, {"addbit": 2, "n_bits": 3}),
+    ("gif", None, {"addbit": 2, "n_bits": 5}),
     ("int2spike", 8, {}),
     ("int2spike", 5, {"saturate": "clip"}),
     ("int2spike", 24, {"mode": "ternary"}),
@@ -51,7 +51,6 @@ def test_a_recipe_on_a_real_model(tmp_path: Path, name: str, timesteps: int | No
     settings = Settings(method=name, timesteps=timesteps, weights="int8", options=options)
     program = compile_model(STORY / "model.onnx", tmp_path / "out", settings, feeds=[feed])
     assert all(certificate.holds for certificate in program.certificates)
-    assert not program.decisions.keys() - {d.node for d in program.decisions.values()}
     compiled = Compiled(tmp_path / "out")
     compared = compare_executions(compiled, feed)
     assert compared["bit_identical"] and compared["codes"] > 100_000
@@ -122,7 +121,7 @@ def decoded(neuron: Neuron, x: np.ndarray) -> np.ndarray:
 
 def test_ranges_of_each_group_keep_the_body() -> None:
     """Methods §1.5.2: asymmetric ranges over the whole token give 7.5 dB and a body of 0.2 dB, those of each
-    group after masking 17.3 and 10.1. Ours, a symmetric code with steps a power of two apart: 16.1 and 9.0."""
+    group after masking 17.3 and 10.1. Ours, symmetric with steps a power of two apart: 16.1 and 9.0."""
     x, outliers = synthetic()
     statistics = saliency(x, np.eye(4096, dtype=np.float32))
     neuron = gif.choose(Site("x", "linear", statistics), 3, options("gif"))
