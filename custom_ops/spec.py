@@ -28,8 +28,9 @@ def unchanged(attributes: Attributes, packed: bool) -> Attributes:
 class SpikingOp:
     """One operator of domain `ai.spikec`.
 
-    `numpy` is the definition; `body` (ONNX text, standard operators only) and the kernel `<op>.cc` must agree
-    with it, bit for bit wherever the arithmetic is exact. `cases` yields inputs and attributes that the
+    `numpy` is the definition (its outputs, a tuple where there are several); `body` (ONNX text, standard
+    operators only) and the kernel `<op>.cc` must agree with it, bit for bit wherever the arithmetic is exact.
+    `cases` yields inputs and attributes that the
     generated tests run through all three. `execution(attributes, packed)` gives the attributes of either
     execution from those of any. Encoders, and only they, have `events(code, attributes)`: how many events
     the unrolled train of each code has; their attributes hold `steps`, and `radix` where it is not 1.
@@ -40,7 +41,7 @@ class SpikingOp:
     name: str
     inputs: tuple[str, ...]
     attributes: dict[str, type]
-    numpy: Callable[..., np.ndarray]
+    numpy: Callable[..., Any]
     body: str
     cases: Callable[[np.random.Generator], Iterator[Case]]
     doc: str

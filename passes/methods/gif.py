@@ -10,7 +10,7 @@ a later token cannot change).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -93,7 +93,7 @@ def neuron(
     timesteps: int,
     axis: int,
     chunk: int | None = None,
-    facts: dict[str, object] | None = None,
+    facts: Mapping[str, object] | None = None,
 ) -> Neuron:
     """The generalised integrate-and-fire neuron whose threshold each token sets."""
     chunk = -(-max(highest) // timesteps) if chunk is None else chunk
