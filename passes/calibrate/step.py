@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -15,13 +16,19 @@ class Step:
     `op` is a catalogue operator with first output S (int32) whose inputs are wired by name: "Q" (int32, the
     neuron's own operator on the running value), "X" (float32, the running value), "code" (int32, before this
     step), "t" (int64 scalar, from 1), a constant of the neuron, or else a state (float32, of X's shape),
-    which an output `<name>_next` replaces; states and code start as one zero that broadcasts. Sum coding has
-    neither weights nor worth; mean coding has worth 1/t; differential coding has weights lcm(1 … T)/t and
-    worth 1/lcm(1 … T). All codes stay integers, so the event-driven execution is exact. One entry a timestep;
-    empty means all ones.
+    which an output `<name>_next` replaces; states and code start as one zero that broadcasts. `weights` and
+    `worth` have one entry a timestep; empty means all ones. With θ the worth of a spike:
+
+        sum coding            scale = θ
+        mean coding           scale = θ/T                  worth[t] = T/t
+        differential coding   scale = θ/lcm(1 … T)         weights[t] = lcm(1 … T)/t
+
+    so that `scale` is what a code is worth in the end. Codes are integers in all three, which makes the
+    event-driven execution exact.
     """
 
     op: str
+    attributes: dict[str, Any] = field(default_factory=dict)
     weights: tuple[int, ...] = ()
     offset: int = 0
     worth: tuple[float, ...] = ()

@@ -125,9 +125,9 @@ def _neuron(program: Program, step: StepGraph, train: Train, encoder: gs.Node) -
     program.functions.setdefault(op.name, op.function_proto())
     outputs = [gs.Variable(f"{site}/spikes", np.int32)]
     outputs += [gs.Variable(f"{site}/{name}", np.float32) for name in op.outputs[1:]]
-    step.nodes.append(
-        gs.Node(op.name, f"{site}/step", inputs=[given[n] for n in op.inputs], outputs=outputs, domain=DOMAIN)
-    )
+    op.check_attributes(rule.attributes)
+    inputs = [given[name] for name in op.inputs]
+    step.nodes.append(gs.Node(op.name, f"{site}/step", dict(rule.attributes), inputs, outputs, domain=DOMAIN))
     if "Q" not in op.inputs:
         step.nodes.remove(encoder)
         encoder.outputs.clear()
@@ -207,7 +207,7 @@ def _accumulate(
         wide = program.derive(
             f"{w_scale.name}/double", [w_scale], lambda w: w.astype(np.float64), w_scale.shape, np.float64
         )
-        scaled = step.add("Mul", [scaled, wide], f"{result.name}/worth", np.float64)
+        scaled = step.add("Mul", [scaled, wide], f"{result.name}/weighed", np.float64)
     step.nodes.append(
         gs.Node("Cast", f"{result.name}/rounded", inputs=[scaled], outputs=[result], attrs={"to": 1})
     )

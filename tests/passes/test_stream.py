@@ -4,8 +4,10 @@ of arrival; what has not settled is counted."""
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import models
 import numpy as np
@@ -17,9 +19,12 @@ from spikec.commands.compile import method_name
 from spikec.compile import Settings, compile_model
 from spikec.custom_ops.catalogue import OPS
 from spikec.custom_ops.native import library_path
+from spikec.custom_ops.spec import SpikingOp
 from spikec.ir.diagnostics import SpikecError
 from spikec.ir.loops import step_loop
 from spikec.ir.program import Program
+from spikec.passes.calibrate.neuron import Neuron, Site
+from spikec.passes.calibrate.step import Step
 from spikec.passes.methods import METHODS
 from spikec.passes.stream.arrival import ARRIVALS, shares
 from spikec.passes.stream.region import check_steady
@@ -188,6 +193,124 @@ def test_stbif_settled_equals_its_quantised_network(made: Made, monkeypatch: pyt
         np.testing.assert_array_equal(values[encoder.code], values[encoder.wanted])
         assert set(np.unique(values[encoder.train])) <= {-1, 0, 1}
     assert_same({name: values[name] for name in want}, want)
+
+
+# other codings, as the neurons of other methods use them
+
+
+def coded(name: str, inputs: tuple[str, ...], outputs: tuple[str, ...], body: str) -> SpikingOp:
+    """An operator of this test, which runs by its body."""
+
+    def undefined(*arrays: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    return SpikingOp(
+        name,
+        inputs,
+        {},
+        undefined,
+        body,
+        lambda rng: iter(()),
+        name,
+        outputs,
+        events=lambda s, a: s,
+        kernel=False,
+    )
+
+
+MEAN = coded(
+    "MeanStep",
+    ("X", "t", "step_size", "code"),
+    ("S",),
+    """
+  times = Cast <to = 1> (t)
+  sum = Mul (X, times)
+  z = Div (sum, step_size)
+  half = Constant <value_float = 0.5> ()
+  z_half = Add (z, half)
+  floor = Floor (z_half)
+  row = Constant <value_ints = [0]> ()
+  whole = Unsqueeze (floor, row)
+  wanted = Cast <to = 6> (whole)
+  S = Sub (wanted, code)
+""",
+)
+"""What mean coding must have emitted after t steps, all of it at once."""
+
+DIFFERENTIAL = coded(
+    "DifferentialStep",
+    ("Q", "code", "t", "before"),
+    ("S", "before_next"),
+    """
+  table = Constant <value_ints = [60, 30, 20, 15, 12]> ()
+  one = Constant <value_int = 1> ()
+  index = Sub (t, one)
+  weight64 = Gather <axis = 0> (table, index)
+  weight = Cast <to = 6> (weight64)
+  rest = Sub (Q, code)
+  S = Div (rest, weight)
+  row = Constant <value_ints = [0]> ()
+  now = Squeeze (Q, row)
+  now_f = Cast <to = 1> (now)
+  half = Constant <value_float = 0.5> ()
+  faded = Mul (before, half)
+  before_next = Add (now_f, faded)
+""",
+)
+"""At most so much as the weights of differential coding allow; it carries a state that nobody reads."""
+
+
+def coding(monkeypatch: pytest.MonkeyPatch, op: SpikingOp, change: Callable[[Neuron], Neuron]) -> None:
+    """Method "coded": delta's neurons with another step."""
+
+    def choose(site: Site, timesteps: int, options: dict[str, Any]) -> Neuron:
+        return change(METHODS["delta"].choose(site, timesteps, options))
+
+    monkeypatch.setitem(OPS, op.name, op)
+    monkeypatch.setitem(METHODS, "coded", dataclasses.replace(METHODS["delta"], name="coded", choose=choose))
+
+
+def assert_streams(compiled: Compiled) -> None:
+    feed = feed_of(compiled)
+    result = verify(compiled, [feed], native=False)
+    assert result["unrolled"]["bit_identical"] and result["unrolled"]["codes"] > 5000
+    assert result["cosine"] > 0.999 and min(result["blocks"].values()) > 0.999
+
+
+def test_mean_coding_is_worth_less_with_every_step(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mean(neuron: Neuron) -> Neuron:
+        worth = tuple(5 / t for t in range(1, 6))
+        size = {"step_size": np.float32(5 * neuron.scale)}
+        return dataclasses.replace(neuron, step=Step("MeanStep", worth=worth), constants=size)
+
+    coding(monkeypatch, MEAN, mean)
+
+    # the collapsed operator takes no such constant
+    monkeypatch.setattr(
+        Neuron, "encode", lambda self, x: (OPS[self.op].numpy(x, **self.attributes), np.float32(1))
+    )
+    assert_streams(made.get("llama", "coded", 5, bits=10, arrival="front"))
+
+
+def test_differential_coding_weighs_its_spikes(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def differential(neuron: Neuron) -> Neuron:
+        return dataclasses.replace(neuron, step=Step("DifferentialStep", weights=(60, 30, 20, 15, 12)))
+
+    coding(monkeypatch, DIFFERENTIAL, differential)
+    assert_streams(made.get("llama", "coded", 5, bits=16, arrival="even"))
+
+
+def test_an_offset_joins_every_step(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shifted(neuron: Neuron) -> Neuron:
+        return dataclasses.replace(neuron, step=Step("DeltaStep", offset=3))
+
+    coding(monkeypatch, OPS["DeltaStep"], shifted)
+    compiled = made.get("llama", "coded", 5, bits=12, arrival="front")
+    encoders = compiled.encoders()
+    names = [name for e in encoders for name in (e.code, e.wanted)]
+    values = run(compiled.session(outputs=names, native=False), feed_of(compiled))
+    for encoder in encoders:
+        np.testing.assert_array_equal(values[encoder.code], values[encoder.wanted] + 3)
 
 
 # arrival
