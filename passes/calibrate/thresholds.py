@@ -69,7 +69,10 @@ def choose_thresholds(program: Program, *, timesteps: int = 16) -> None:
     roles = program.statistics["roles"]
     for name, statistics in program.statistics["sites"].items():
         if name not in program.neurons:
-            program.neurons[name] = method.choose(Site(name, roles[name], statistics), timesteps, options)
+            neuron = method.choose(Site(name, roles[name], statistics), timesteps, options)
+            program.neurons[name] = neuron
+            if clips := neuron.facts.get("clipped"):
+                program.tell("SPK205", name, f"{clips:.2g} of its values are clipped")
 
 
 def choose(site: SiteStatistics, bits: int) -> Threshold:

@@ -4,7 +4,8 @@ Source: Dual ANN-to-SNN conversion with layer-wise calibration (OpenReview nzkOb
 and activations have `bits` bits. Where linear layers read a site, its code carries the paper's offset
 2**(bits-1), which a constant of the layer takes away again; products of two activations read signed codes of
 the same neuron, without an offset, since there it would be no constant. This is the collapsed form, in which
-every neuron sees an even input: exact only where T steps of L spikes are 2**bits - 1 levels.
+every neuron sees an even input: exact only where T steps of L spikes are 2**bits - 1 levels. The paper's
+prefix tokens, which keep massive tokens out of the thresholds' range, are not reproduced.
 """
 
 from __future__ import annotations

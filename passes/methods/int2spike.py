@@ -81,6 +81,7 @@ def choose(site: Site, timesteps: int, options: Options) -> Neuron:
         "steps": steps,
         "largest_count": site.statistics.most * options["k"],
         "saturated": beyond,
+        "clipped": beyond if options["saturate"] == "clip" else 0.0,
     }
     return neuron(limit, steps, 2 if bitwise else 1, site.statistics.axis, options, facts)
 

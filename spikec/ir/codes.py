@@ -125,6 +125,12 @@ CODES |= {
         "chosen the codes, so `inspect` cannot tell.",
         "Use fewer timesteps (a smaller -T).",
     ),
+    "SPK205": Code(
+        "note",
+        "spike counts saturate on this data",
+        "Some values of a site need more spikes than its timesteps hold, and are clipped.",
+        "Use more timesteps (a larger -T), or `--set saturate=raise`, which raises such a token's threshold.",
+    ),
     "SPK250": Code(
         "note",
         "trained attention put in",

@@ -58,6 +58,8 @@ def test_a_recipe_on_a_real_model(tmp_path: Path, name: str, timesteps: int | No
     ann, snn = (run(compiled.session(which), feed)[output] for which in ("ann", "packed"))
     assert np.abs(ann - snn).max() > 0
     assert np.corrcoef(ann.ravel(), snn.ravel())[0, 1] > 0.9
+    told = [d for d in program.diagnostics if d.code == "SPK205"]
+    assert bool(told) is (options.get("saturate") == "clip")
     method = program.settings["method"]
     weights = method.weights(program.settings["options"]) or "int8"
     assert compiled.report["weights"] == weights
