@@ -21,7 +21,7 @@ from .curves import Curve, curve
 from .statistics import WeightedStatistics
 from .surrogate import Setting
 
-PENALTIES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
+PENALTIES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.1)
 STATE_STEP = 2.0**-6
 """Step of a value that is kept in memory (a key, a value), over the root mean square."""
 STATE = ("k", "v", "right")

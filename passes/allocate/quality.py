@@ -12,8 +12,6 @@ from spikec.ir.likelihood import log_softmax
 from spikec.ir.program import Program
 from spikec.ir.session import Session
 
-ROWS = 128
-
 
 @dataclass(frozen=True)
 class Quality:
@@ -53,6 +51,12 @@ class Reference:
             None,
         )
 
+        self.known: list[list[np.ndarray]] = [
+            [log_softmax(scores).astype(np.float32) for scores in given[self.scores]]
+            for given in self.given
+            if self.scores is not None
+        ]
+
     def compare(self, session: Session, fixed: Feed) -> Quality:
         kl = loss_a = loss_b = dot = left = right = 0.0
         rows = targets = 0
@@ -63,16 +67,14 @@ class Reference:
                 dot, left, right = dot + float(x @ y), left + float(x @ x), right + float(y @ y)
             if self.scores is None or self.ids is None:
                 continue
-            for a, b, ids in zip(given[self.scores], got[self.scores], self.ids[index], strict=True):
-                for start in range(0, len(a), ROWS):
-                    p, q = (log_softmax(z[start : start + ROWS]) for z in (a, b))
-                    kl += float((np.exp(p) * (p - q)).sum())
-                    rows += len(p)
-                    wanted = ids[start + 1 : start + 1 + len(p)]
-                    at = np.arange(len(wanted))
-                    loss_a -= float(p[at, wanted].sum())
-                    loss_b -= float(q[at, wanted].sum())
-                    targets += len(wanted)
+            for p, b, ids in zip(self.known[index], got[self.scores], self.ids[index], strict=True):
+                q = log_softmax(b).astype(np.float32)
+                kl += float((np.exp(p) * (p - q)).sum(dtype=np.float64))
+                rows += len(p)
+                at, wanted = np.arange(len(p) - 1), ids[1:]
+                loss_a -= float(p[at, wanted].sum(dtype=np.float64))
+                loss_b -= float(q[at, wanted].sum(dtype=np.float64))
+                targets += len(wanted)
         cosine = dot / math.sqrt(left * right) if left and right else float(left == right)
         if not rows:
             return Quality(None, None, cosine)

@@ -1,4 +1,4 @@
-"""The pass of method `auto`: sensitivities, exchange rate, corrections, and the neurons that follow."""
+"""The pass of method `auto`: sensitivities, exchange rate, and the neurons that follow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spikec.ir.storage import fingerprint
 
 from ..calibrate.neuron import Neuron
 from .budget import Budget
-from .plan import STATE, Choice, SitePlan, site_plan
+from .plan import STATE, Choice, SitePlan, allocate, site_plan
 from .rounding import highest, rounding
 from .search import Memory, Search
 from .surrogate import RATIO
@@ -39,8 +39,8 @@ def allocate_spikes(
     search: Path | None = None,
     progress: Callable[..., None] | None = None,
 ) -> None:
-    """`program.neurons` and `program.corrections` of the fewest events within the budget;
-    `program.statistics["pareto"]`: the points measured on the way."""
+    """`program.neurons` of the fewest events within the budget; `program.statistics["pareto"]`: the points
+    measured on the way."""
     if len(feeds) < 2:
         raise SpikecError(
             "method auto needs two or more calibration inputs",
@@ -59,11 +59,11 @@ def allocate_spikes(
     memory = Memory(search, _key(program, feeds, timesteps))
     job = Search(program, model, plans, timesteps, fitting, held_out, memory, report)
     job.probe()
+    job.settle()
     budget = Budget.read(program.settings["budget"] or _default(program))
     points = job.refine(job.curve(budget), budget)
     chosen = job.pick(points, budget)
-    choices, corrections, _ = job.candidate(chosen.rate)
-    program.corrections = dict(corrections)
+    choices = allocate(job.plans, chosen.rate, timesteps)
     for name, choice in choices.items():
         program.neurons[name] = _neuron(job.plans[name], choice, timesteps)
     program.statistics["pareto"] = {

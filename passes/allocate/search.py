@@ -1,19 +1,19 @@
 """The search of `auto`: every site's sensitivity, then the exchange rate until the budget is met.
 
-Half of its time is spent on the corrections of the candidates; what was measured is kept in a file beside the
-output, so that a search that was broken off goes on where it was.
+What was measured is kept in a file beside the output, so that a search that was broken off goes on where it
+was.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from spikec.ir.diagnostics import SpikecError
 from spikec.ir.inputs import Feed, shorten
@@ -22,17 +22,17 @@ from spikec.ir.session import Session, anchored
 
 from . import surrogate
 from .budget import Budget
-from .correct import Correction, correct
 from .plan import STATE, Choice, SitePlan, allocate, per_synapse, rate_for, setting
 from .quality import Quality, Reference
 
 PROBE_EVENTS = 1.0
 """Sites are probed at about so many events a value."""
 PROBE_TOKENS = 256
-CURVE = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
+SETTLING = 3
+LARGEST_FACTOR = 30.0
+CURVE = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 """Events per synapse of the points of the Pareto curve."""
 Progress = Callable[[str, int, int], None]
-Candidate = tuple[dict[str, Choice], dict[str, Correction], onnx.ModelProto]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class Point:
     cosine: float
 
     def value(self, measure: str) -> float | None:
+        """What a budget is held against. A perplexity that changed by less than the divergence allows did so by
+        chance: were the text the ANN's own, its logarithm would rise by just the divergence."""
+        if measure == "ppl" and self.ppl is not None and self.kl is not None:
+            return max(self.ppl, math.expm1(self.kl))
         return self.events if measure == "events" else Quality(self.kl, self.ppl, self.cosine).value(measure)
 
 
@@ -84,16 +88,22 @@ class Search:
     held_out: list[Feed]
     memory: Memory
     progress: Progress
-    last: tuple[float, Candidate] | None = None
-    """The candidate made last: often the one that is picked."""
+
+    def __post_init__(self) -> None:
+        model = surrogate.build(anchored(self.ann), self.program, self.digits)
+        self.session = Session(model, surrogate.session_options())
+        self.reference: Reference | None = None
+
+    def measure(self, reference: Reference, choices: dict[str, Choice]) -> Quality:
+        """The quality of the network in which these sites spike and no others."""
+        settings = {name: choice.setting for name, choice in choices.items()}
+        fixed = surrogate.settings_feed(self.program.statistics["roles"], settings)
+        return reference.compare(self.session, fixed)
 
     def probe(self) -> None:
         """Sensitivities κ of all sites: the divergence that one site alone causes, over its squared error."""
-        model = surrogate.build(anchored(self.ann), self.program, self.digits)
-        session = Session(model, surrogate.session_options())
-        feeds = [shorten(self.program.settings["inputs"], self.held_out[0], PROBE_TOKENS)]
+        feeds = [shorten(self.program.settings["inputs"], self.fitting[0], PROBE_TOKENS)]
         reference = self._reference(feeds)
-        roles = self.program.statistics["roles"]
         known = self.memory["sensitivities"]
         names = [name for name, plan in self.plans.items() if plan.role not in STATE]
         for number, name in enumerate(names):
@@ -102,8 +112,8 @@ class Search:
                 curve = plan.curves[0]
                 at = len(curve.events) - 1 - int(np.searchsorted(curve.events[::-1], PROBE_EVENTS))
                 at = min(max(at, 0), len(curve.events) - 1)
-                alone = {name: setting(plan, float(curve.steps[at]), 0.0, self.digits)}
-                quality = reference.compare(session, surrogate.settings_feed(roles, alone))
+                alone = setting(plan, float(curve.steps[at]), 0.0, self.digits)
+                quality = self.measure(reference, {name: Choice(alone, 0.0, 0.0)})
                 known[name] = max(quality.distance, 1e-9) / max(float(curve.error[at]), 1e-12)
                 if number % 16 == 0:
                     self.memory.keep()
@@ -112,22 +122,26 @@ class Search:
         for name in names:
             self.plans[name] = replace(self.plans[name], sensitivity=known[name])
 
+    def settle(self) -> None:
+        """Sensitivities at the working point: what one site causes at PROBE_EVENTS says little of a site that
+        gets a tenth of that (attention weights). Scales every role by the divergence that all its sites cause
+        together over the one promised, a few times over."""
+        reference = self._reference(self.fitting[-1:])
+        each = sorted({plan.role for plan in self.plans.values()} - set(STATE))
+        for turn in range(SETTLING):
+            choices = allocate(self.plans, rate_for(self.plans, PROBE_EVENTS, self.digits), self.digits)
+            for number, role in enumerate(each):
+                alone = {name: choice for name, choice in choices.items() if self.plans[name].role == role}
+                promised = sum(self.plans[name].sensitivity * choice.error for name, choice in alone.items())
+                measured = self.measure(reference, alone).distance
+                factor = float(np.clip(measured / max(promised, 1e-12), 1 / LARGEST_FACTOR, LARGEST_FACTOR))
+                for name in alone:
+                    plan = self.plans[name]
+                    self.plans[name] = replace(plan, sensitivity=plan.sensitivity * factor)
+                self.progress("sensitivity: role", turn * len(each) + number + 1, SETTLING * len(each))
+
     def _reference(self, feeds: list[Feed]) -> Reference:
         return Reference(self.program, Session(anchored(self.ann)), feeds)
-
-    def candidate(self, rate: float) -> Candidate:
-        if self.last is not None and self.last[0] == rate:
-            return self.last[1]
-        choices = allocate(self.plans, rate, self.digits)
-        settings = {name: choice.setting for name, choice in choices.items()}
-        what = f"correction at {self.events(choices):.2f} events: layer"
-
-        def told(done: int, count: int) -> None:
-            self.progress(what, done, count)
-
-        corrections, model = correct(self.program, self.ann, self.fitting, settings, self.digits, told)
-        self.last = rate, (choices, corrections, model)
-        return self.last[1]
 
     def events(self, choices: dict[str, Choice]) -> float:
         return per_synapse(self.plans, choices)
@@ -136,32 +150,30 @@ class Search:
         """The Point of an exchange rate, from memory where it was measured before."""
         key = f"{rate:.6g}"
         if key not in self.memory["points"]:
-            choices, _, model = self.candidate(rate)
-            settings = {name: choice.setting for name, choice in choices.items()}
-            fixed = surrogate.settings_feed(self.program.statistics["roles"], settings)
-            session = Session(model, surrogate.session_options())
-            quality = self._reference(self.held_out).compare(session, fixed)
+            if self.reference is None:
+                self.reference = self._reference(self.held_out)
+            choices = allocate(self.plans, rate, self.digits)
+            quality = self.measure(self.reference, choices)
             point = Point(rate, self.events(choices), quality.kl, quality.ppl, quality.cosine)
             self.memory["points"][key] = asdict(point)
             self.memory.keep()
         return Point(**self.memory["points"][key])
 
     def curve(self, budget: Budget) -> list[Point]:
-        """Points towards the budget: those of CURVE until it lies between two, then halving."""
+        """The points of CURVE, and one just within a budget of events."""
         points: list[Point] = []
         if budget.measure == "events":
-            return [self.evaluate(rate_for(self.plans, budget.bound * 0.99, self.digits))]
-        for events in CURVE:
+            points.append(self.evaluate(rate_for(self.plans, budget.bound * 0.99, self.digits)))
+        for number, events in enumerate(CURVE):
             points.append(self.evaluate(rate_for(self.plans, events, self.digits)))
-            if self._met(points[-1], budget):
-                break
+            self.progress("curve: point", number + 1, len(CURVE))
         return points
 
     def _met(self, point: Point, budget: Budget) -> bool:
         value = point.value(budget.measure)
         return value is not None and budget.met(value)
 
-    def refine(self, points: list[Point], budget: Budget, rounds: int = 2) -> list[Point]:
+    def refine(self, points: list[Point], budget: Budget, rounds: int = 3) -> list[Point]:
         """Halves the gap between the cheapest point that meets the budget and the one before it."""
         points = sorted(points, key=lambda point: point.events)
         for _ in range(rounds):
@@ -174,8 +186,11 @@ class Search:
         return points
 
     def pick(self, points: list[Point], budget: Budget) -> Point:
-        """The fewest events within the budget. Raises SpikecError, exit code 4, when no point is."""
+        """The fewest events within the budget; of a budget of events, the best quality. Raises SpikecError,
+        exit code 4, when no point is within it."""
         within = [point for point in points if self._met(point, budget)]
+        if within and budget.measure == "events":
+            return min(within, key=lambda point: Quality(point.kl, point.ppl, point.cosine).distance)
         if within:
             return min(within, key=lambda point: point.events)
         best = min(points, key=lambda point: Quality(point.kl, point.ppl, point.cosine).distance)

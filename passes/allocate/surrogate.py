@@ -67,7 +67,6 @@ def build(model: onnx.ModelProto, program: Program, digits: int) -> onnx.ModelPr
     sites = {name: role for name, role in program.statistics["roles"].items()}
     readers = _readers(program)
     graph, nodes = model.graph, []
-    linear = {finding.result.name: finding.facts["weight"].shape for finding in program.of("linear")}
     made_by = {name: index for index, node in enumerate(graph.node) for name in node.output}
     by_index: dict[int, list[str]] = {}
     for site in sites:
@@ -82,7 +81,6 @@ def build(model: onnx.ModelProto, program: Program, digits: int) -> onnx.ModelPr
                 for at, name in enumerate(node.input):
                     if name == site:
                         node.input[at] = f"{site}/decoded"
-    nodes = [made for node in nodes for made in _own_weights(graph, node, linear)]
     del graph.node[:]
     graph.node.extend(nodes)
     for site in sites:
@@ -91,34 +89,6 @@ def build(model: onnx.ModelProto, program: Program, digits: int) -> onnx.ModelPr
     model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
     model.functions.append(OP.function_proto())
     return model
-
-
-def _own_weights(
-    graph: onnx.GraphProto, node: onnx.NodeProto, linear: dict[str, tuple[int, ...]]
-) -> list[onnx.NodeProto]:
-    """A linear layer with weights and a bias of its own, as they were and zero, for `corrected` to change."""
-    result = node.output[0] if node.output else ""
-    if result not in linear:
-        return [node]
-    weight = next(tensor for tensor in graph.initializer if tensor.name == node.input[1])
-    own = graph.initializer.add()
-    own.CopyFrom(weight)
-    own.name = f"{result}/weight"
-    graph.initializer.append(
-        onnx.numpy_helper.from_array(np.zeros(linear[result][-1], np.float32), f"{result}/bias")
-    )
-    node.input[1], node.output[0] = own.name, f"{result}/uncorrected"
-    return [node, helper.make_node("Add", [node.output[0], f"{result}/bias"], [result], name=f"{result}/add")]
-
-
-def corrected(
-    tensors: dict[str, onnx.TensorProto], result: str, weight: np.ndarray, bias: np.ndarray
-) -> None:
-    """Puts new weights `[fan_in, fan_out]` and a bias in place of a linear layer's, named by its result."""
-    for part, values in (("weight", weight), ("bias", bias)):
-        name = f"{result}/{part}"
-        shape = tensors[name].dims
-        tensors[name].CopyFrom(onnx.numpy_helper.from_array(values.reshape(shape), name))
 
 
 def _readers(program: Program) -> dict[str, set[str]]:
