@@ -49,6 +49,7 @@ def as_json(program: Program) -> dict[str, Any]:
             name: {"role": program.statistics["roles"][name], **program.neurons[name].facts, **site.summary()}
             for name, site in program.statistics["sites"].items()
         },
+        "pareto": program.statistics.get("pareto"),
         "findings": program.statistics["findings"],
         "decisions": [asdict(d) for d in program.decisions.values()],
         "certificates": [{**asdict(c), "holds": c.holds} for c in program.certificates],
@@ -108,6 +109,7 @@ def as_text(program: Program, out: str) -> str:
         f"{'unknown' if dense is None else dense} dense MACs left inside blocks; "
         f"{sum(c.holds for c in program.certificates)} of {len(program.certificates)} rewrites certified; "
         + (f"{missed} in scope not converted" if missed else "everything in scope converted"),
+        *_pareto(program),
         *(str(d) for d in program.diagnostics[:4]),
         *([f"and {len(program.diagnostics) - 4} more remarks"] if len(program.diagnostics) > 4 else []),
         f"{settings['seconds']} s, of which recognition {recognised['seconds']:.2f} s "
@@ -115,6 +117,25 @@ def as_text(program: Program, out: str) -> str:
         f"Next: spikec verify {out} --data TEXT; spikec explain {out}",
     ]
     return "\n".join(lines)
+
+
+def _pareto(program: Program) -> list[str]:
+    """The curve that the search of method auto measured, and the point it picked."""
+    pareto = program.statistics.get("pareto")
+    if pareto is None:
+        return []
+    points = [f"{point['events']:.2f}: {_quality(point)}" for point in pareto["points"]]
+    chosen = pareto["chosen"]
+    return [
+        f"events a synapse against quality on {pareto['tokens']} held-out tokens: " + "; ".join(points),
+        f"picked {chosen['events']:.2f} events a synapse for {pareto['budget']}",
+    ]
+
+
+def _quality(point: dict[str, Any]) -> str:
+    if point["ppl"] is None:
+        return f"cosine {point['cosine']:.5f}"
+    return f"ppl {100 * point['ppl']:+.2f}%"
 
 
 def block_outputs(program: Program) -> dict[str, str]:

@@ -1,2 +1,1 @@
-"""`auto`: the least spikes for a quality budget. Steps follow sensitivity, rounding counts spikes, and
-weights are corrected for what the spikes leave out."""
+"""`auto`: the least spikes for a quality budget. Steps follow sensitivity, and rounding counts spikes."""

@@ -47,7 +47,7 @@ class Point:
     cosine: float
 
     def value(self, measure: str) -> float | None:
-        """What a budget is held against. A perplexity that changed by less than the divergence allows did so by
+        """What a budget is held against. A perplexity that changed by less than the divergence did so by
         chance: were the text the ANN's own, its logarithm would rise by just the divergence."""
         if measure == "ppl" and self.ppl is not None and self.kl is not None:
             return max(self.ppl, math.expm1(self.kl))

@@ -1,7 +1,7 @@
 """auto: ours. The least spikes for a quality budget, certified like any other method.
 
-Per-channel steps by reverse water-filling, sites by measured sensitivity, signed-digit spikes, rounding that
-counts them, and weights corrected by least squares (passes/allocate). Keys and values of attention are state:
+Per-channel steps by reverse water-filling, sites by measured sensitivity, signed-digit spikes, and rounding
+that counts them (passes/allocate). Keys and values of attention are state:
 integers in memory that the other operand's spikes read.
 """
 

@@ -26,11 +26,7 @@ def spike_linear(program: Program, *, weights: str = "fp32") -> None:
     op = OPS[program.settings["method"].operators["linear"]]
     for finding in program.of("linear"):
         site = train(program, finding.sources[0])
-        correction = program.corrections.get(finding.name)
-        own = finding.facts["weight"]
-        if correction is not None:
-            own = program.constant(f"{finding.name}/corrected", correction.weight)
-        constant = _folded(program, own, site.neuron, finding.sources[0].name)
+        constant = _folded(program, finding.facts["weight"], site.neuron, finding.sources[0].name)
         if weights != "fp32":
             most, name = largest_weight(weights), f"{constant.name}/{weights}"
             scale = channel_scale(pieces(constant._values), most)
@@ -46,13 +42,7 @@ def spike_linear(program: Program, *, weights: str = "fp32") -> None:
         if site.neuron.offset:
             value = _without_offset(program, value, site.neuron, matrix, w_scale)
         value = scaled(program, value, site)
-        certificate = _certify_linear(program, finding, own, constant, matrix, w_scale, weights)
-        if correction is not None:
-            bias = program.constant(f"{finding.name}/correction", correction.bias)
-            added = gs.Variable(f"{result.name}/corrected", np.float32, result.shape)
-            program.graph.nodes.append(gs.Node("Add", added.name, inputs=[value, bias], outputs=[added]))
-            value = added
-        program.replace(finding, value, certificate)
+        program.replace(finding, value, _certify_linear(program, finding, constant, matrix, w_scale, weights))
 
 
 def _folded(program: Program, weight: gs.Constant, neuron: Neuron, site: str) -> gs.Constant:
@@ -106,7 +96,6 @@ def rounded(weight: np.ndarray, scale: np.ndarray, most: int = 127) -> np.ndarra
 def _certify_linear(
     program: Program,
     finding: Finding,
-    own: gs.Constant,
     folded: gs.Constant,
     matrix: gs.Constant,
     w_scale: gs.Constant,
@@ -118,7 +107,7 @@ def _certify_linear(
     fan_in, fan_out = matrix.shape
     columns = np.linspace(0, fan_out - 1, min(fan_out, COLUMNS)).astype(int)
     weight, scale = (
-        array(own)[:, columns],
+        array(finding.facts["weight"])[:, columns],
         np.broadcast_to(array(w_scale), fan_out)[columns],
     )
     # only the columns looked at are made: all of a large model's would take a while

@@ -85,8 +85,6 @@ class Program:
     statistics: dict[str, Any] = field(default_factory=dict)
     neurons: dict[str, Any] = field(default_factory=dict)
     """How every site is encoded (`passes.calibrate.neuron.Neuron`), by its name."""
-    corrections: dict[str, Any] = field(default_factory=dict)
-    """Weights and biases that take the place of a linear layer's own, by the name of its result."""
     settings: dict[str, Any] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
     """Which node of the user's file (by name) a node that normalisation made stands for, by its name."""
