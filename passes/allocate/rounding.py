@@ -29,7 +29,8 @@ def rounding(penalty: float, digits: int) -> tuple[np.ndarray, np.ndarray]:
     codes = np.arange(highest(digits) + 1)
     weights = naf_weight(codes).astype(np.float64)
     cost = codes.astype(np.float64) ** 2 + penalty * weights
-    levels, boundaries = [0], []
+    levels: list[int] = [0]
+    boundaries: list[float] = []
     for code in codes[1:]:
         while True:
             last = levels[-1]

@@ -22,6 +22,7 @@ from .budget import Budget
 from .plan import STATE, Choice, SitePlan, allocate, site_plan
 from .rounding import highest, rounding
 from .search import Memory, Search
+from .statistics import WeightedStatistics
 from .surrogate import RATIO
 
 HELD_OUT = 4
@@ -110,7 +111,8 @@ def _neuron(plan: SitePlan, choice: Choice, digits: int) -> Neuron:
     """SignedDigitEncode with as many ranges as the largest value seen needs."""
     boundaries, levels = rounding(choice.setting.penalty, digits)
     theta, top = choice.setting.theta, highest(digits)
-    step = theta if plan.statistics.__dict__.get("norms") is None else theta * plan.statistics.norms
+    norms = plan.statistics.norms if isinstance(plan.statistics, WeightedStatistics) else None
+    step = theta if norms is None else theta * norms
     reach = HEADROOM * plan.statistics.largest / max(float(np.max(step)), 1e-30) / (top + 0.5)
     ranges = 1 + max(0, int(np.ceil(np.log2(max(reach, 1.0)))))
     attributes: dict[str, Any] = {

@@ -58,7 +58,8 @@ class Memory:
     """Measurements kept in a file, valid for one model, data and set of options (`key`)."""
 
     def __init__(self, path: Path | None, key: str) -> None:
-        self.path, self.known = path, {"key": key, "sensitivities": {}, "points": {}}
+        self.path = path
+        self.known: dict[str, Any] = {"key": key, "sensitivities": {}, "points": {}}
         if path is not None and path.is_file():
             try:
                 stored = json.loads(path.read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -100,7 +101,7 @@ def _readers(program: Program) -> dict[str, set[str]]:
 
 
 def _encoder(site: str, digits: int) -> onnx.NodeProto:
-    attributes = {
+    attributes: dict[str, Any] = {
         "reach": highest(digits) + 0.5, "ratio": RATIO, "ranges": RANGES, "digits": digits, "state": 0,
         "steps": 1, "radix": 2, "to": 0,
     }  # fmt: skip
