@@ -116,7 +116,8 @@ def _neuron(program: Program, step: StepGraph, train: Train, encoder: gs.Node) -
     rank = rank_of(program, source)
     before = step.remember(f"{site}/code", np.int32, None if rank is None else rank + 1)
     given: dict[str, gs.Tensor] = {"X": source, "Q": wanted, "code": before}
-    given |= {name: program.constant(f"{site}/{name}", value) for name, value in neuron.constants.items()}
+    constants = neuron.constants | rule.constants
+    given |= {name: program.constant(f"{site}/{name}", value) for name, value in constants.items()}
     if "t" in op.inputs:
         one = program.constant("spikec/one64", np.array(1, np.int64))
         given["t"] = step.add("Add", [step.index, one], f"{site}/t", np.int64)
