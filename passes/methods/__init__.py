@@ -8,8 +8,11 @@ from typing import Any
 from spikec.ir.diagnostics import SpikecError
 
 from .auto import AUTO
+from .dcgs import DCGS
 from .delta import DELTA
 from .dual import DUAL
+from .ecmt import ECMT
+from .fas import FAS
 from .gif import GIF
 from .int2spike import INT2SPIKE
 from .las import LAS
@@ -18,7 +21,8 @@ from .ssa import SSA
 from .stbif import STBIF
 
 METHODS: dict[str, Method] = {
-    method.name: method for method in (LAS, DUAL, GIF, INT2SPIKE, STBIF, DELTA, SSA, AUTO)
+    method.name: method
+    for method in (LAS, FAS, DUAL, GIF, INT2SPIKE, STBIF, ECMT, DCGS, DELTA, SSA, AUTO)
 }
 
 

@@ -162,7 +162,7 @@ def _multiply(
     name = f"{result.name}/of/{site}"
     raw = gs.Variable(name, result.dtype, result.shape)
     reader.outputs[0] = raw
-    factor = step.add("Gather", [table, step.index], f"{name}/worth", np.float32)
+    factor = step.add("Gather", [table, step.index], f"{name}/of_code", np.float32)
     step.nodes.append(gs.Node("Mul", f"{name}/worthy", inputs=[raw, factor], outputs=[result]))
 
 
