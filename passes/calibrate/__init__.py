@@ -1,3 +1,3 @@
 """Calibration: what activations look like at every site, and which thresholds follow."""
 
-from . import observe, thresholds  # noqa: F401
+from . import layerwise, observe, thresholds  # noqa: F401

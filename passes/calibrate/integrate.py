@@ -4,6 +4,7 @@ they may be."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -129,4 +130,21 @@ def integer_spiking(theta: np.ndarray, v0: np.ndarray, timesteps: int, bits: int
             "ISStep", offset=-alpha, constants={"alpha": constant(alpha), "most": constant(most)}
         ),
         **decoded(theta, 1),  # type: ignore[arg-type]
+    )
+
+
+def tunable(neuron: Neuron) -> bool:
+    """Whether its θ and v₀ may be calibrated by `with_thresholds`."""
+    return neuron.step is not None and neuron.step.op in ("IFStep", "ISStep")
+
+
+def with_thresholds(neuron: Neuron, theta: np.ndarray, v0: np.ndarray) -> Neuron:
+    """The same neuron with other θ and v₀ (float32, of the shapes that it has)."""
+    rate, low, high = (float(neuron.constants[name]) for name in ("rate", "low", "high"))
+    return replace(
+        neuron,
+        error=bound_of(theta / np.float32(rate), v0, low, high),
+        constants=neuron.constants | {"theta": theta, "v0": v0},
+        facts=neuron.facts | facts(theta, v0),
+        **decoded(theta, rate),  # type: ignore[arg-type]
     )

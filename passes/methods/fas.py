@@ -56,8 +56,9 @@ FAS = Method(
         "massive": MASSIVE,
         "bits": BITS,
         "calibrate": CALIBRATE,
-        "calibration-tokens": TOKENS,
+        "calibration_tokens": TOKENS,
     },
     honours=honours,
     statistics=statistics,
+    calibration=("choose_thresholds", "calibrate_layers"),
 )

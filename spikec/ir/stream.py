@@ -97,7 +97,7 @@ class Stream:
         for number, segment in enumerate(segments):
             if not segment.nodes:
                 continue
-            session = segment.session or self._session(segment, live[0])
+            session = segment.session or self.open(segment, live[0])
             segment.session = session if kept else None
             for index, values in enumerate(live):
                 feed = {name: values[name] for name in segment.reads}
@@ -119,7 +119,7 @@ class Stream:
         needed, nodes = set(names), []
         for node in reversed(self.model.graph.node):
             if any(name in needed for name in node.output):
-                nodes.append((node, reads := _reads(node)))
+                nodes.append((node, reads := node_reads(node)))
                 needed.update(reads)
         result, wanted, size, asked = [Segment()], set(names), 0, 0
         for node, reads in reversed(nodes):
@@ -142,12 +142,12 @@ class Stream:
         for segment in reversed(result):
             made = [name for node in segment.nodes for name in node.output if name]
             segment.gives = [name for name in made if name in later]
-            own, read = set(made), dict.fromkeys(name for node in segment.nodes for name in _reads(node))
+            own, read = set(made), dict.fromkeys(name for node in segment.nodes for name in node_reads(node))
             segment.reads = [n for n in read if n not in own and (n in self.values or n in self.inputs)]
             later.update(segment.reads)
         return result
 
-    def _session(self, segment: Segment, feed: Feed) -> Session:
+    def open(self, segment: Segment, feed: Feed) -> Session:
         part = onnx.ModelProto(ir_version=self.model.ir_version)
         part.opset_import.extend(self.model.opset_import)
         part.functions.extend(self.model.functions)
@@ -163,7 +163,7 @@ class Stream:
             raise
 
 
-def _reads(node: onnx.NodeProto) -> list[str]:
+def node_reads(node: onnx.NodeProto) -> list[str]:
     """Names that the node and its bodies read; what a body makes for itself is among them."""
     names = [name for name in node.input if name]
     for attribute in node.attribute:

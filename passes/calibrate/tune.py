@@ -1,0 +1,97 @@
+"""Thresholds and initial membranes of one site that bring what it decodes to the original activation: all
+candidates at once, first the whole site, then every channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from spikec.custom_ops.catalogue import OPS
+
+from .integrate import with_thresholds
+from .neuron import Neuron
+from .respond import at
+
+COARSE = np.array([1.0, 0.62, 0.7, 0.78, 0.86, 0.93, 1.08, 1.17, 1.28, 1.4])
+FINE = np.array([1.0, 0.7, 0.8, 0.88, 0.94, 1.06, 1.14, 1.25, 1.4])
+MEMBRANES = np.array([0.5, 0.2, 0.3, 0.4, 0.45, 0.55, 0.6, 0.7, 0.8])
+"""θ as factors of what it was, and v₀ in θ; on a tie the first wins."""
+AT_ONCE = 1 << 22
+"""Values that one evaluation holds, of all candidates."""
+
+
+def alignment(
+    neuron: Neuron,
+    theta: np.ndarray,
+    v0: np.ndarray,
+    running: Sequence[np.ndarray],
+    target: np.ndarray,
+    timesteps: int,
+) -> np.ndarray:
+    """‖Σ_t ŷ_t - y‖² `[K, C]` of each channel, for candidates θ and v₀ (float32 `[K, C]` or `[K, 1]`), running
+    values `[N, C]` a step and the original activation y `[N, C]`."""
+    many = max(1, AT_ONCE // max(target.size, 1))
+    parts = [
+        _alignment(neuron, theta[start : start + many], v0[start : start + many], running, target, timesteps)
+        for start in range(0, len(theta), many)
+    ]
+    return np.concatenate(parts)
+
+
+def _alignment(
+    neuron: Neuron,
+    theta: np.ndarray,
+    v0: np.ndarray,
+    running: Sequence[np.ndarray],
+    target: np.ndarray,
+    timesteps: int,
+) -> np.ndarray:
+    rule = neuron.step
+    assert rule is not None
+    op = OPS[rule.op]
+    given = neuron.constants | rule.constants | {"theta": theta[:, None], "v0": v0[:, None]}
+    code: np.ndarray = np.zeros((), np.int32)
+    for step in range(timesteps):
+        wires = given | {"X": at(running, step), "code": code, "t": np.array(step + 1, np.int64)}
+        code = code + op.numpy(*(wires[name] for name in op.inputs)) + np.int32(rule.offset)
+    worth = theta[:, None] / neuron.constants["rate"]
+    return np.asarray(((code[0] * worth - target) ** 2).sum(1, dtype=np.float64))
+
+
+def tune(
+    neuron: Neuron,
+    running: Sequence[np.ndarray],
+    target: np.ndarray,
+    importance: np.ndarray | None,
+    timesteps: int,
+) -> tuple[Neuron, Neuron]:
+    """(coarse, fine): one factor of the thresholds of the whole site, of least error weighted by the channels'
+    importance `[C]`; then, from there, a factor and an initial membrane for every channel, one after the other
+    (for a site with a single threshold, one of each)."""
+    theta, v0 = (neuron.constants[name] for name in ("theta", "v0"))
+    rows = np.atleast_1d(theta)[None]
+    start = np.broadcast_to(np.atleast_1d(v0)[None], rows.shape)
+
+    def errors(thetas: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        thetas, starts = (np.ascontiguousarray(part, np.float32) for part in (thetas, starts))
+        error = alignment(neuron, thetas, starts, running, target, timesteps)
+        return error if thetas.shape[1] > 1 else error.sum(1, keepdims=True)
+
+    factors = COARSE[:, None]
+    error = errors(rows * factors, np.repeat(start, len(COARSE), 0))
+    weight = np.ones(error.shape[1]) if importance is None or error.shape[1] == 1 else importance
+    rows = (rows * COARSE[int((error @ weight).argmin())]).astype(np.float32)
+    coarse = _shaped(neuron, rows, start)
+    error = errors(rows * FINE[:, None], np.repeat(start, len(FINE), 0))
+    rows = (rows * FINE[error.argmin(0)]).astype(np.float32)
+    tried = np.repeat(MEMBRANES[:, None], rows.shape[1], 1)
+    error = errors(np.repeat(rows, len(MEMBRANES), 0), tried)
+    return coarse, _shaped(neuron, rows, MEMBRANES[error.argmin(0)][None])
+
+
+def _shaped(neuron: Neuron, theta: np.ndarray, v0: np.ndarray) -> Neuron:
+    shape = neuron.constants["theta"].shape
+    return with_thresholds(
+        neuron, theta.reshape(shape).astype(np.float32), v0.reshape(shape).astype(np.float32)
+    )
