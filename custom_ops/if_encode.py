@@ -1,12 +1,14 @@
-"""IFEncode: what an integrate-and-fire neuron has emitted once a constant input has been there for all its steps.
+"""IFEncode: what an integrate-and-fire neuron has emitted once a constant input has been there for all its
+steps.
 
     code = clip(⌊rate·X/θ + v₀⌋, low, high)
 
-With rate = high = T, low = 0 and v₀ = ½ the decoded mean θ·code/T is QCFS with L = T levels, and equals T steps
-of IFStep on a constant input exactly; low = -T is the signed pair, and rate = 1 (sum coding) the integer-spiking
-neuron of ISStep. X: float32, any shape, finite; theta (θ > 0) and v0 (in units of θ): float32, scalars or one
-a channel of the last axis; rate, low, high: float32 whole numbers, scalars; S: int32 `[1, *X.shape]`. x/θ is
-taken in float64. Source: FAS (arXiv 2502.04405) QCFS, Dual (OpenReview nzkObUsajY) Eq 7; methods §1.2.2, §1.3.2.
+With rate = high = T, low = 0 and v₀ = ½ the decoded mean θ·code/T is QCFS with L = T levels, and equals T
+steps of IFStep on a constant input exactly; low = -T is the signed pair, and rate = 1 (sum coding) the
+integer-spiking neuron of ISStep. X: float32, any shape, finite; theta (θ > 0) and v0 (in units of θ):
+float32, scalars or one a channel of the last axis; rate, low, high: float32 whole numbers, scalars; S: int32
+`[1, *X.shape]`. x/θ is taken in float64. Source: FAS (arXiv 2502.04405) QCFS, Dual (OpenReview nzkObUsajY) Eq
+7; methods §1.2.2, §1.3.2.
 """
 
 from __future__ import annotations
@@ -47,7 +49,13 @@ BODY = """
 
 
 def cases(rng: np.random.Generator) -> Iterator[Case]:
-    for shape, steps, low in (((3, 5), 8, 0), ((2, 3, 4), 4, -4), ((7,), 16, -16), ((), 8, 0), ((0, 2), 2, -2)):
+    for shape, steps, low in (
+        ((3, 5), 8, 0),
+        ((2, 3, 4), 4, -4),
+        ((7,), 16, -16),
+        ((), 8, 0),
+        ((0, 2), 2, -2),
+    ):
         x = (rng.standard_normal(shape) * 2).astype(np.float32)
         size = shape[-1:] if len(shape) > 1 else ()
         theta, v0 = rng.random(size, np.float32) + np.float32(0.2), rng.random(size, np.float32)

@@ -9,13 +9,13 @@ v = v₀·θ + t·X_t - θ·code at all times, so
 
     S = clip(⌊t·X_t/θ + v₀⌋ - code, least, 1)
 
-which needs no membrane and cannot drift. least = 0 is the published, unsigned neuron. least = -1 is a pair with
-opposite synapses on one membrane, which also fires -θ where v < 0: ours, for sites that take both signs. A
-unsigned neuron can never take back what it emitted too early; with input that changes over the steps it is not
-the quantiser of IFEncode, and more steps do not cure that (methods §7, golden 12). X: float32; code: int32
-`[1, *X.shape]` or a scalar (zero, before the first step); t: int64, from 1; theta, v0: float32 scalars or one
-a channel of the last axis; least: float32 scalar; S: int32 `[1, *X.shape]`, in {least … 1}.
-Source: FAS (arXiv 2502.04405), methods §1.2.2.
+which needs no membrane and cannot drift. least = 0 is the published, unsigned neuron. least = -1 is a pair
+with opposite synapses on one membrane, which also fires -θ where v < 0: ours, for sites that take both signs.
+An unsigned neuron can never take back what it emitted too early; with input that changes over the steps it is
+not the quantiser of IFEncode, and more steps do not cure that (methods §7, golden 12). X: float32; code:
+int32 `[1, *X.shape]` or a scalar (zero, before the first step); t: int64, from 1; theta, v0: float32 scalars
+or one a channel of the last axis; least: float32 scalar; S: int32 `[1, *X.shape]`, in {least … 1}. Source:
+FAS (arXiv 2502.04405), methods §1.2.2.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def cases(rng: np.random.Generator) -> Iterator[Case]:
         size = shape[-1:] if len(shape) > 1 else ()
         theta, v0 = rng.random(size, np.float32) + np.float32(0.2), rng.random(size, np.float32)
         before = np.zeros((), np.int32) if t == 1 else rng.integers(-3, t, (1, *shape)).astype(np.int32)
-        yield [x, before, np.asarray(t, np.int64), np.asarray(theta), np.asarray(v0), np.array(least, np.float32)], {}
+        rest = [np.asarray(theta), np.asarray(v0), np.array(least, np.float32)]
+        yield [x, before, np.array(t, np.int64), *rest], {}
 
 
 OP = SpikingOp(

@@ -4,16 +4,17 @@ The published neuron (Dual; α = 2**(n-1)/T, v₀ in units of θ) is
 
     v ← v + x_t + α·θ;   k = clip(⌊v/θ⌋, 0, L);   v ← v - k·θ;   it decodes to Σ (k - α)·θ
 
-With the running sum X_t of its input and code = Σ (k - α), its membrane is v = v₀·θ + X_t - θ·code at all times
-(before the α of this step), so
+With the running sum X_t of its input and code = Σ (k - α), its membrane is v = v₀·θ + X_t - θ·code at all
+times (before the α of this step), so
 
     S = k = clip(⌊X_t/θ + v₀⌋ - code + α, 0, L)
 
-X: float32; code: int32 `[1, *X.shape]` or a scalar (zero, before the first step), offset taken off; theta, v0:
-float32 scalars or one a channel of the last axis; alpha, most (L): float32 whole numbers, scalars; S: int32
-`[1, *X.shape]`. Exact if T·L = 2**n - 1 and the input comes evenly or at once; else a neuron can take back at most
-α a step, and how much it cannot is the unevenness error that calibration makes smaller. A silent input costs
-α spikes a step. Source: Dual ANN-to-SNN conversion (OpenReview nzkObUsajY) Eqs 8-10, methods §1.3.2.
+X: float32; code: int32 `[1, *X.shape]` or a scalar (zero, before the first step), offset taken off; theta,
+v0: float32 scalars or one a channel of the last axis; alpha, most (L): float32 whole numbers, scalars; S:
+int32 `[1, *X.shape]`. Exact if T·L = 2**n - 1 and the input comes evenly or at once; else a neuron can take
+back at most α a step, and how much it cannot is the unevenness error that calibration makes smaller. A silent
+input costs α spikes a step. Source: Dual ANN-to-SNN conversion (OpenReview nzkObUsajY) Eqs 8-10, methods
+§1.3.2.
 """
 
 from __future__ import annotations

@@ -1,28 +1,30 @@
 """MultiThresholdStep: the two-sided multi-threshold neuron, one timestep, in mean and in differential coding.
 
-The published neurons have 2N thresholds ±λᵢ, λᵢ = λ·2ⁱ (i < N), and fire at most one signed spike a step, that of
-the largest threshold that the membrane reaches:
+The published neurons have 2N thresholds ±λᵢ, λᵢ = λ·2ⁱ (i < N), and fire at most one signed spike a step,
+that of the largest threshold that the membrane reaches:
 
-    ECMT, mean:   m ← m + x_t;                              fires ±λᵢ where ±m ≥ λᵢ - slack·λ   (slack ½);   m ← m - s
-    DCGS, diff:   m ← m + (x_t - bias) + e_in - e_out;      fires ±λᵢ where ±m ≥ gain·λᵢ        (gain ¾);    m ← m - s
-                  e_in ← e_in + (x_t - bias)/t;   e_out ← e_out + s/t
+    ECMT (mean)           m ← m + x_t;                         fires ±λᵢ where ±m ≥ λᵢ - slack·λ    (slack ½)
+    DCGS (differential)   m ← m + (x_t - bias) + e_in - e_out; fires ±λᵢ where ±m ≥ gain·λᵢ         (gain ¾)
+                          e_in ← e_in + (x_t - bias)/t;        e_out ← e_out + s/t
 
-In mean coding the running input is X_t = (1/t)·Σ x, the running output Y_t = (1/t)·Σ s; in differential coding
-X_t = e_in and Y_t = e_out, which begin with what the probe step brought (the bias, once). In both the membrane is
+with m ← m - s after it.
+In mean coding the running input is X_t = (1/t)·Σ x, the running output Y_t = (1/t)·Σ s; in differential
+coding X_t = e_in and Y_t = e_out, which begin with what the probe step brought (the bias, once). In both the
+membrane is
 
-    m = t·(X_t - Y_{t-1})  (diff)        m = t·X_t - (t-1)·Y_{t-1}  (mean)
+    m = t·X_t - (t-1)·Y_{t-1}  (mean)        m = t·(X_t - Y_{t-1})  (differential)
 
-at all times: by induction, as m - s = t·(X_t - Y_t). So a step needs the running code alone. With u the value of one
-unit of the code, n_p, n_n = λ_p/u, λ_n/u whole numbers and g the units of one code of Y (`grain`),
+at all times: by induction, as m - s = t·(X_t - Y_t). So a step needs the running code alone. With u (`unit`)
+the value that thresholds are counted in, and n = λ/u a whole number (`positive` or `negative`, by m's sign),
 
-    m = t·X/u - code·carry(t)        carry: (t-1)·Y_{t-1} or t·Y_{t-1} in units of u, as table[t-1]
-    S = +n_p·2ⁱ for the largest i < N with m ≥ gain·n_p·2ⁱ - slack·n_p,  else  -n_n·2ⁱ likewise with -m,  else 0
+    m/u = t·X_t/u - carry[t]·code        carry[t]: 1 (mean), t/lcm(1 … T) (differential)
+    S = ±n·2ⁱ for the largest i < N with |m|/u ≥ gain·n·2ⁱ - slack·n, with the sign of m; else 0
 
-X: float32; code: int32 `[1, *X.shape]` or a scalar (zero, before the first step); t: int64, from 1; unit: float32,
-scalar or one a channel of the last axis; positive, negative (n_p, n_n): float32 whole numbers like unit; carry:
-float64 `[T]`; gain, slack: float32 scalars; ladder: float32 `[N]`, 1, 2, 4 … ascending; S: int32 `[1, *X.shape]`.
-Sources: ECMT (arXiv 2502.21193), DCGS (arXiv 2503.00301); methods §1.7, §1.8. Both sides' thresholds as whole
-multiples of one unit are ours: codes stay integers.
+X: float32; code: int32 `[1, *X.shape]` or a scalar (zero, before the first step); t: int64, from 1; unit:
+float32, scalar or one a channel of the last axis; positive, negative (n_p, n_n): float32 whole numbers like
+unit; carry: float64 `[T]`; gain, slack: float32 scalars; ladder: float32 `[N]`, 1, 2, 4 … ascending; S: int32
+`[1, *X.shape]`. Sources: ECMT (arXiv 2502.21193), DCGS (arXiv 2503.00301); methods §1.7, §1.8. Both sides'
+thresholds as whole multiples of one unit are ours: codes stay integers.
 """
 
 from __future__ import annotations

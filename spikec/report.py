@@ -50,6 +50,7 @@ def as_json(program: Program) -> dict[str, Any]:
             for name, site in program.statistics["sites"].items()
         },
         "pareto": program.statistics.get("pareto"),
+        "layerwise": program.statistics.get("layerwise"),
         "findings": program.statistics["findings"],
         "decisions": [asdict(d) for d in program.decisions.values()],
         "certificates": [{**asdict(c), "holds": c.holds} for c in program.certificates],
@@ -110,6 +111,7 @@ def as_text(program: Program, out: str) -> str:
         f"{sum(c.holds for c in program.certificates)} of {len(program.certificates)} rewrites certified; "
         + (f"{missed} in scope not converted" if missed else "everything in scope converted"),
         *_pareto(program),
+        *_layerwise(program),
         *(str(d) for d in program.diagnostics[:4]),
         *([f"and {len(program.diagnostics) - 4} more remarks"] if len(program.diagnostics) > 4 else []),
         f"{settings['seconds']} s, of which recognition {recognised['seconds']:.2f} s "
@@ -129,6 +131,22 @@ def _pareto(program: Program) -> list[str]:
     return [
         f"events a synapse against quality on {pareto['tokens']} held-out tokens: " + "; ".join(points),
         f"picked {chosen['events']:.2f} events a synapse for {pareto['budget']}",
+    ]
+
+
+def _layerwise(program: Program) -> list[str]:
+    """The paper's error of every block before and after calibration, and how far the stream is from the chain
+    of quantisers."""
+    found = program.statistics.get("layerwise")
+    if found is None:
+        return []
+    pairs = (f"{100 * b['before']:.1f} -> {100 * b['after']:.1f}" for b in found["blocks"].values())
+    chain = found["chain_mismatch"]
+    return [
+        f"error |sum_t y(t) - y| / |y| by block, %, before -> after {found['fitted_on']} calibration tokens: "
+        + ", ".join(pairs),
+        f"output divergence {found['divergence_before']:.4g} -> {found['divergence_after']:.4g}; "
+        f"not collapsible: {100 * chain['of_active']:.1f} % of active codes differ from the QCFS chain's",
     ]
 
 

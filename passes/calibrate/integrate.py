@@ -1,5 +1,5 @@
-"""Integrate-and-fire neurons of streaming methods: thresholds placed by least squared error, per channel where
-they may be."""
+"""Integrate-and-fire neurons of streaming methods: thresholds placed by least squared error, per channel
+where they may be."""
 
 from __future__ import annotations
 
@@ -30,10 +30,14 @@ def signed(site: Site) -> bool:
 
 def threshold(site: Site, low: float, high: float) -> np.ndarray:
     """θ, what code 1 is worth, for codes low … high: float32 `[C]` where linear layers read the site and the
-    sample holds rows of it, else a scalar; of least mean squared error, massive tokens counted as their energy
-    tells (`SiteStatistics`)."""
+    sample holds rows of it, else a scalar; of least mean squared error, massive tokens counted as their
+    energy tells (`SiteStatistics`)."""
     statistics = site.statistics
-    if isinstance(statistics, RowStatistics) and statistics.rows is not None and statistics.weight is not None:
+    if (
+        isinstance(statistics, RowStatistics)
+        and statistics.rows is not None
+        and statistics.weight is not None
+    ):
         rows = statistics.rows.astype(np.float64)
         energy = rows**2 @ statistics.weight
         importance = 1 / (1 + energy / max(float(np.median(energy)), 1e-30))
@@ -62,14 +66,18 @@ def _least(
     return theta.astype(np.float32)
 
 
-def bound_of(theta: np.ndarray, v0: np.ndarray, low: float, high: float) -> Callable[[np.ndarray], np.ndarray]:
+def bound_of(
+    theta: np.ndarray, v0: np.ndarray, low: float, high: float
+) -> Callable[[np.ndarray], np.ndarray]:
     """|x - decoded| of a code ⌊x/θ + v₀⌋ in low … high."""
     wide, start = theta.astype(np.float64), v0.astype(np.float64)
     slack = 1e-6  # θ is float32, and so is what a code is worth
 
     def error(x: np.ndarray) -> np.ndarray:
         beyond = np.maximum(x - (high + 1 - start) * wide, (low - start) * wide - x)
-        return np.maximum(beyond, 0) + np.maximum(np.maximum(start, 1 - start), 1e-3) * wide + slack * np.abs(x)
+        return (
+            np.maximum(beyond, 0) + np.maximum(np.maximum(start, 1 - start), 1e-3) * wide + slack * np.abs(x)
+        )
 
     return error
 
@@ -92,7 +100,8 @@ def facts(theta: np.ndarray, v0: np.ndarray) -> dict[str, object]:
 
 
 def integrate_and_fire(theta: np.ndarray, v0: np.ndarray, timesteps: int, least: int) -> Neuron:
-    """The neuron of FAS in mean coding: θ and v₀ (in θ) a scalar each or one a channel; least 0, or -1 for a pair."""
+    """The neuron of FAS in mean coding: θ and v₀ (in θ) a scalar each or one a channel; least 0, or -1 for a
+    pair."""
     low, high = float(least * timesteps), float(timesteps)
     worth = decoded(theta, timesteps)
     return Neuron(
@@ -102,7 +111,8 @@ def integrate_and_fire(theta: np.ndarray, v0: np.ndarray, timesteps: int, least:
         error=bound_of(theta / np.float32(timesteps), v0, low, high),
         radix=1,
         constants={
-            "theta": theta, "v0": v0, "rate": constant(timesteps), "low": constant(low), "high": constant(high),
+            "theta": theta, "v0": v0, "rate": constant(timesteps), "low": constant(low),
+            "high": constant(high),
         },
         facts=facts(theta, v0),
         step=Step(
@@ -124,11 +134,15 @@ def integer_spiking(theta: np.ndarray, v0: np.ndarray, timesteps: int, bits: int
         largest=-low,
         error=bound_of(theta, v0, low, high),
         radix=1,
-        constants={"theta": theta, "v0": v0, "rate": constant(1), "low": constant(low), "high": constant(high)},
+        constants={
+            "theta": theta,
+            "v0": v0,
+            "rate": constant(1),
+            "low": constant(low),
+            "high": constant(high),
+        },
         facts=facts(theta, v0) | {"most": most, "alpha": alpha},
-        step=Step(
-            "ISStep", offset=-alpha, constants={"alpha": constant(alpha), "most": constant(most)}
-        ),
+        step=Step("ISStep", offset=-alpha, constants={"alpha": constant(alpha), "most": constant(most)}),
         **decoded(theta, 1),  # type: ignore[arg-type]
     )
 

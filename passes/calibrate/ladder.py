@@ -16,10 +16,14 @@ UNITS = 16
 
 
 def reaches(site: Site, percentile: float) -> tuple[np.ndarray, np.ndarray]:
-    """The percentiles of positive and of negative activations, float64: `[C]` where linear layers read the site
-    and the sample holds rows of it, else scalars. A side that never occurs has the other's."""
+    """The percentiles of positive and of negative activations, float64: `[C]` where linear layers read the
+    site and the sample holds rows of it, else scalars. A side that never occurs has the other's."""
     statistics = site.statistics
-    if isinstance(statistics, RowStatistics) and statistics.rows is not None and statistics.weight is not None:
+    if (
+        isinstance(statistics, RowStatistics)
+        and statistics.rows is not None
+        and statistics.weight is not None
+    ):
         rows = statistics.rows.astype(np.float64)
         up, down = _percentile(rows, percentile), _percentile(-rows, percentile)
     else:

@@ -1,10 +1,11 @@
 """Calibrates θ and v₀ one block at a time, inputs taken from the blocks converted before it, weights frozen.
 
-Dual's layer-wise calibration (OpenReview nzkObUsajY, methods §1.3.3) and FAS's coarse to fine (arXiv 2502.04405,
-methods §1.2.3), without gradients: min over θ, v₀ of ‖Σ_t ŷ_t - y‖² at every site of a block, by a search over all
-candidates at once; then a block keeps the fine step, the coarse one or neither, by the divergence of the model's
-output on a window that was held out, all later blocks being the original ones. Cost is linear in the blocks but for
-that last run. `program.statistics["layerwise"]` tells what it did to the paper's error.
+Dual's layer-wise calibration (OpenReview nzkObUsajY, methods §1.3.3) and FAS's coarse to fine (arXiv
+2502.04405, methods §1.2.3), without gradients: min over θ, v₀ of ‖Σ_t ŷ_t - y‖² at every site of a block, by
+a search over all candidates at once; then a block keeps the fine step, the coarse one or neither, by the
+divergence of the model's output on a window that was held out, all later blocks being the original ones. Cost
+is linear in the blocks but for that last run. `program.statistics["layerwise"]` tells what it did to the
+paper's error.
 """
 
 from __future__ import annotations
@@ -85,12 +86,15 @@ class Calibration:
         self.timesteps = program.settings["timesteps"]
         self.of = (4 if self.fit else 3) * len(levels.levels)
         self.reference = self._original()
-        before, _ = self._errors(program.neurons)
-        after = before
+        before, first = self._errors(program.neurons)
+        after, last = before, first
         if self.fit:
             self._calibrate()
-            after, _ = self._errors(program.neurons)
-        program.statistics["layerwise"] = self._summary(before, after)
+            after, last = self._errors(program.neurons)
+        program.statistics["layerwise"] = self._summary(before, after) | {
+            "divergence_before": first,
+            "divergence_after": last,
+        }
 
     def _tick(self) -> None:
         self.done += 1
@@ -98,7 +102,8 @@ class Calibration:
 
     def _original(self) -> dict[str, np.ndarray]:
         """Block outputs, and the model's, of the original network on the held-out input."""
-        live, found = self.levels.start(self.held), {}
+        live = self.levels.start(self.held)
+        found: dict[str, np.ndarray] = {}
         for number in range(len(self.levels.levels)):
             live, made = self.levels.original(number, live)
             found |= {name: made[name][-1] for name in self.levels.keep & made.keys()}
@@ -125,9 +130,12 @@ class Calibration:
             if levels.outputs[0] in made:
                 output = made[levels.outputs[0]][-1]
             self._tick()
-        self.mismatch = {"codes": int(total), "differ": int(wrong), "of_active": wrong / max(int(active), 1)}
-        self.last = divergence(output, self.reference[levels.outputs[0]])
-        return found, self.last
+        self.mismatch = {
+            "codes": int(total),
+            "differ": int(wrong),
+            "of_active": float(wrong / max(int(active), 1)),
+        }
+        return found, divergence(output, self.reference[levels.outputs[0]])
 
     def _groups(self) -> list[tuple[int, list[int]]]:
         """(block, its levels), in order, up to the last site; a level belongs to the block that reads its
@@ -208,7 +216,6 @@ class Calibration:
                 }
                 for block, name in self.blocks.items() if name in before
             },
-            "output_divergence": self.last,
             "chain_mismatch": self.mismatch,
         }  # fmt: skip
 

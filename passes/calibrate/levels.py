@@ -24,8 +24,8 @@ Live = dict[str, list[np.ndarray]]
 class Levels(Stream):
     """Level n holds the nodes that read decoded sites of level n - 1 and before; `sites[n]` are made in it.
 
-    The readers of a site that are converted read `<site>/decoded`. `keep` are values that every level hands on
-    when it makes them. Sessions stay open, their weights in the mapped file.
+    The readers of a site that are converted read `<site>/decoded`. `keep` are values that every level hands
+    on when it makes them. Sessions stay open, their weights in the mapped file.
     """
 
     def __init__(self, path: Path, program: Program, keep: Sequence[str]) -> None:
@@ -50,9 +50,9 @@ class Levels(Stream):
         self.levels = [self._segment(level) for level in nodes]
         self.last = {name: number for number, level in enumerate(self.levels) for name in level.reads}
         later = set(self.outputs) | self.keep | names
-        for level in reversed(self.levels):
-            level.gives = [name for name in _made(level.nodes) if name in later]
-            later.update(level.reads)
+        for segment in reversed(self.levels):
+            segment.gives = [name for name in _made(segment.nodes) if name in later]
+            later.update(segment.reads)
 
     def _segment(self, nodes: list[onnx.NodeProto]) -> Segment:
         own = set(_made(nodes))

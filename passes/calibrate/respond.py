@@ -19,8 +19,8 @@ def at(running: Sequence[np.ndarray], step: int) -> np.ndarray:
 def respond(
     neuron: Neuron, running: Sequence[np.ndarray], timesteps: int
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """(decoded running values, float32 `[...]` each, one a step or a single one that never changes; the last code
-    `[...]`) for the running values of the site, alike, by the catalogue's definitions."""
+    """(decoded running values, float32 `[...]` each, one a step or a single one that never changes; the last
+    code `[...]`) for the running values of the site, alike, by the catalogue's definitions."""
     rule, scale = neuron.step, _worth(neuron)
     assert rule is not None
     if rule.op == "DeltaStep":  # whatever came before, its code is that of the running value
@@ -53,4 +53,6 @@ def _packed(neuron: Neuron, x: np.ndarray) -> np.ndarray:
 
 def _worth(neuron: Neuron) -> np.ndarray:
     """What code 1 is worth after the last step, float64."""
-    return np.float64(neuron.scale) * np.asarray(1.0 if neuron.channels is None else neuron.channels, np.float64)
+    return np.float64(neuron.scale) * np.asarray(
+        1.0 if neuron.channels is None else neuron.channels, np.float64
+    )

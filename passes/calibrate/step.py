@@ -17,9 +17,9 @@ class Step:
 
     `op` is a catalogue operator with first output S (int32) whose inputs are wired by name: "Q" (int32, the
     neuron's own operator on the running value), "X" (float32, the running value), "code" (int32, before this
-    step), "t" (int64 scalar, from 1), one of `constants` or of the neuron's, or else a state (float32,
-    of X's shape), which an output `<name>_next` replaces; states and code start as one zero that broadcasts. `weights` and
-    `worth` have one entry a timestep; empty means all ones. With θ the worth of a spike:
+    step), "t" (int64 scalar, from 1), one of `constants` or of the neuron's, or else a state (float32, of X's
+    shape), which an output `<name>_next` replaces; states and code start as one zero that broadcasts.
+    `weights` and `worth` have one entry a timestep; empty means all ones. With θ the worth of a spike:
 
         sum coding            scale = θ
         mean coding           scale = θ/T                  worth[t] = T/t

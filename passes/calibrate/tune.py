@@ -29,8 +29,8 @@ def alignment(
     target: np.ndarray,
     timesteps: int,
 ) -> np.ndarray:
-    """‖Σ_t ŷ_t - y‖² `[K, C]` of each channel, for candidates θ and v₀ (float32 `[K, C]` or `[K, 1]`), running
-    values `[N, C]` a step and the original activation y `[N, C]`."""
+    """‖Σ_t ŷ_t - y‖² `[K, C]` of each channel, for candidates θ and v₀ (float32 `[K, C]` or `[K, 1]`),
+    running values `[N, C]` a step and the original activation y `[N, C]`."""
     many = max(1, AT_ONCE // max(target.size, 1))
     parts = [
         _alignment(neuron, theta[start : start + many], v0[start : start + many], running, target, timesteps)
@@ -66,9 +66,9 @@ def tune(
     importance: np.ndarray | None,
     timesteps: int,
 ) -> tuple[Neuron, Neuron]:
-    """(coarse, fine): one factor of the thresholds of the whole site, of least error weighted by the channels'
-    importance `[C]`; then, from there, a factor and an initial membrane for every channel, one after the other
-    (for a site with a single threshold, one of each)."""
+    """(coarse, fine): one factor of the thresholds of the whole site, of least error weighted by the
+    channels' importance `[C]`; then, from there, a factor and an initial membrane for every channel, one
+    after the other (for a site with a single threshold, one of each)."""
     theta, v0 = (neuron.constants[name] for name in ("theta", "v0"))
     rows = np.atleast_1d(theta)[None]
     start = np.broadcast_to(np.atleast_1d(v0)[None], rows.shape)

@@ -21,8 +21,7 @@ from .ssa import SSA
 from .stbif import STBIF
 
 METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (LAS, FAS, DUAL, GIF, INT2SPIKE, STBIF, ECMT, DCGS, DELTA, SSA, AUTO)
+    method.name: method for method in (LAS, FAS, DUAL, GIF, INT2SPIKE, STBIF, ECMT, DCGS, DELTA, SSA, AUTO)
 }
 
 

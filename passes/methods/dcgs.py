@@ -1,8 +1,9 @@
 """DCGS: multi-threshold neurons in differential coding, streaming: spikes tell how the rate changes.
 
-Source: arXiv 2503.00301 (ICML 2025), methods §1.8. Step t weighs 1/t; a neuron is driven by what its running output
-lacks, so a static input settles in a few spikes. The bias of a layer is part of the running value that its readers
-see from the first step on, once (the paper's probe step). Thresholds: the percentile times `headroom` is the largest.
+Source: arXiv 2503.00301 (ICML 2025), methods §1.8. Step t weighs 1/t; a neuron is driven by what its running
+output lacks, so a static input settles in a few spikes. The bias of a layer is part of the running value that
+its readers see from the first step on, once (the paper's probe step). Thresholds: the percentile times
+`headroom` is the largest.
 """
 
 from __future__ import annotations

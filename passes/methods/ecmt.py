@@ -1,9 +1,9 @@
 """ECMT: two-sided multi-threshold neurons in mean coding, streaming, with expectation compensation.
 
-Source: arXiv 2502.21193, methods §1.7. Non-linearities and products work on running means, which is what expectation
-compensation makes their receivers add up to, exactly. In the paper the percentile is the smallest threshold, and the
-ladder above it takes the outliers (`anchor` = smallest); with the percentile as the largest, ours by default, small
-values are told apart as well.
+Source: arXiv 2502.21193, methods §1.7. Non-linearities and products work on running means, which is what
+expectation compensation makes their receivers add up to, exactly. In the paper the percentile is the smallest
+threshold, and the ladder above it takes the outliers (`anchor` = smallest); with the percentile as the
+largest, ours by default, small values are told apart as well.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ ECMT = Method(
     name="ecmt",
     source="ECMT, ACM MM 2024, arXiv 2502.21193",
     neuron="two-sided multi-threshold, ladder of powers of two, expectation compensation",
-    guarantee="L0 for functions and products of running means, the neurons within the smallest threshold over T where "
-    "their input is steady; not collapsible: every step is run",
+    guarantee="L0 for functions and products of running means; a neuron whose input is steady comes within "
+    "its smallest threshold over T; not collapsible: every step is run",
     cost="at most one signed power-of-two spike a value and step",
     level="L2",
     collapses=False,
@@ -49,9 +49,7 @@ ECMT = Method(
         "bits": BITS,
         "levels": LEVELS,
         "percentile": Option(99.9, "of the activations, 90 to 100", low=90, high=100),
-        "anchor": Option(
-            "largest", "the threshold that the percentile is", choices=("largest", "smallest")
-        ),
+        "anchor": Option("largest", "the threshold that the percentile is", choices=("largest", "smallest")),
     },
     honours=honours,
     statistics=statistics,

@@ -1,10 +1,12 @@
-"""FAS: integrate-and-fire neurons with soft reset in mean coding, streaming; thresholds calibrated, never trained.
+"""FAS: integrate-and-fire neurons with soft reset in mean coding, streaming; thresholds calibrated, never
+trained.
 
-Source: arXiv 2502.04405, methods §1.2. Under constant input a neuron is QCFS with T levels exactly; deeper in a
-network its input changes over the steps, and what it then emits is not (unevenness), which the second of the
-paper's stages, calibration of θ and v₀ coarse to fine, makes smaller. Ours differs: no fine-tuning; thresholds per
-channel, never per position; a pair of neurons on one membrane where values take both signs (the paper's code cuts
-the negative lobe off, and has training absorb that); and where its neuron cannot serve, graded delta neurons.
+Source: arXiv 2502.04405, methods §1.2. Under constant input a neuron is QCFS with T levels exactly; deeper in
+a network its input changes over the steps, and what it then emits is not (unevenness), which the second of
+the paper's stages, calibration of θ and v₀ coarse to fine, makes smaller. Ours differs: no fine-tuning;
+thresholds per channel, never per position; a pair of neurons on one membrane where values take both signs
+(the paper's code cuts the negative lobe off, and has training absorb that); and where its neuron cannot
+serve, graded delta neurons.
 """
 
 from __future__ import annotations
@@ -44,8 +46,8 @@ FAS = Method(
     name="fas",
     source="FAS, arXiv 2502.04405",
     neuron="integrate-and-fire, v0 = θ/2, soft reset; a pair where values take both signs",
-    guarantee="QCFS with L = T exactly under constant input, so at its first layer; not collapsible: every step is "
-    "run, and the report tells how far deeper layers are from the QCFS chain",
+    guarantee="QCFS with L = T exactly under constant input, so at its first layer; not collapsible: every "
+    "step is run, and the report tells how far deeper layers are from the QCFS chain",
     cost="at most one spike a value and step",
     level="L2",
     collapses=False,

@@ -12,8 +12,8 @@ from .method import Option, Options
 
 SITES = Option(
     "linear",
-    "where the method's own neuron is: linear (what linear layers read), or all (also what attention multiplies); "
-    "elsewhere are graded delta neurons",
+    "where the method's own neuron is: linear (what linear layers read), or all (also what attention "
+    "multiplies); elsewhere are graded delta neurons",
     choices=("linear", "all"),
 )
 MASSIVE = Option(

@@ -1,5 +1,5 @@
-"""Goldens 1, 3, 6, 12 (its negative half), 13 and 14 of methods §7: the published recurrences, membrane and all,
-against the steps of the catalogue, which keep none."""
+"""Goldens 1, 3, 6, 12 (its negative half), 13 and 14 of methods §7: the published recurrences, membrane and
+all, against the steps of the catalogue, which keep none."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def test_the_step_is_the_published_neuron_for_any_input() -> None:
 
 @pytest.mark.parametrize("steps", [4, 8, 16, 32])
 def test_12_two_chained_neurons_are_not_two_quantisers(steps: int) -> None:
-    """FAS-style: 12 to 14 % of the active outputs are off, by up to two levels, and more steps do not help."""
+    """FAS-style: 12 to 14 % of the active outputs are off, by up to two levels, and more steps do not
+    help."""
     rng = np.random.default_rng(1)
     theta, weight = 1.5, rng.normal(0, 64**-0.5, (64, 64)) * 1.5
     x = rng.normal(0, 1, (2000, 64)).astype(F)
@@ -93,9 +94,7 @@ def test_12_two_chained_neurons_are_not_two_quantisers(steps: int) -> None:
 def run_is(sums: np.ndarray, theta: float, alpha: int, most: int) -> np.ndarray:
     code, train = ZERO, []
     for x in sums:
-        k = OPS["ISStep"].numpy(
-            x.astype(F), code, scalar(theta), scalar(0.5), scalar(alpha), scalar(most)
-        )
+        k = OPS["ISStep"].numpy(x.astype(F), code, scalar(theta), scalar(0.5), scalar(alpha), scalar(most))
         code = code + k - np.int32(alpha)
         train.append(k[0])
     return np.stack(train)
@@ -192,7 +191,9 @@ def test_differential_ladder_is_the_published_neuron_and_counts_the_bias_once() 
     got = run_ladder(np.stack(running), unit, 1, 1, (0.75, 0.0), t / scale, scale // t)
     assert (got * unit == np.stack(want)).mean() > 0.9999
     decoded = (got * (scale // t)[:, None]).sum(0) * unit / scale
-    np.testing.assert_allclose(decoded, e_out, atol=1e-9 + 2 * unit * (got * unit != np.stack(want)).any(0).max())
+    np.testing.assert_allclose(
+        decoded, e_out, atol=1e-9 + 2 * unit * (got * unit != np.stack(want)).any(0).max()
+    )
     assert np.abs(e_out - e_in).mean() < unit / 4
 
 
@@ -234,8 +235,8 @@ def test_6_expectation_compensation_is_the_operator_on_running_values() -> None:
 
 
 def test_13_a_bias_decodes_to_itself_in_both_codings() -> None:
-    """A bias of one under silent input: once in sum coding, in every step in mean coding; on running values it
-    is added to the running value, which is both."""
+    """A bias of one under silent input: once in sum coding, in every step in mean coding; on running values
+    it is added to the running value, which is both."""
     silent = np.zeros((5, 1))
     assert (silent + np.array([1, 0, 0, 0, 0])[:, None]).sum(0) == 1  # sum: once
     assert means(silent + 1)[-1] == 1  # mean: every step
