@@ -352,5 +352,6 @@ def test_rows_chosen_at_run_time_are_refused(made: Made) -> None:
 
 def test_steps_have_no_kernels_and_run_everywhere() -> None:
     assert {op.name for op in OPS.values() if not op.kernel} == {
-        "DeltaStep", "STBIFStep", "StepLinear", "StepMatMul",
+        "DeltaStep", "STBIFStep", "IFEncode", "IFStep", "ISStep", "MultiThresholdStep", "StepLinear",
+        "StepMatMul",
     }  # fmt: skip
