@@ -67,31 +67,33 @@ def tune(
     timesteps: int,
 ) -> tuple[Neuron, Neuron]:
     """(coarse, fine): one factor of the thresholds of the whole site, of least error weighted by the
-    channels' importance `[C]`; then, from there, a factor and an initial membrane for every channel, one
-    after the other (for a site with a single threshold, one of each)."""
-    theta, v0 = (neuron.constants[name] for name in ("theta", "v0"))
-    rows = np.atleast_1d(theta)[None]
-    start = np.broadcast_to(np.atleast_1d(v0)[None], rows.shape)
+    channels' importance `[C]`; then, from there, a factor and after it an initial membrane, for every channel
+    where the neuron has one a channel, else for the site."""
+    theta, v0 = (np.atleast_1d(neuron.constants[name])[None] for name in ("theta", "v0"))
+    weight = np.ones(target.shape[-1]) if importance is None else importance
 
-    def errors(thetas: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    def best(thetas: np.ndarray, starts: np.ndarray, columns: int) -> np.ndarray:
+        """The number of the best candidate, of each channel where there are `columns` of them."""
         thetas, starts = (np.ascontiguousarray(part, np.float32) for part in (thetas, starts))
         error = alignment(neuron, thetas, starts, running, target, timesteps)
-        return error if thetas.shape[1] > 1 else error.sum(1, keepdims=True)
+        return np.asarray((error if columns > 1 else (error @ weight)[:, None]).argmin(0))
 
-    factors = COARSE[:, None]
-    error = errors(rows * factors, np.repeat(start, len(COARSE), 0))
-    weight = np.ones(error.shape[1]) if importance is None or error.shape[1] == 1 else importance
-    rows = (rows * COARSE[int((error @ weight).argmin())]).astype(np.float32)
-    coarse = _shaped(neuron, rows, start)
-    error = errors(rows * FINE[:, None], np.repeat(start, len(FINE), 0))
-    rows = (rows * FINE[error.argmin(0)]).astype(np.float32)
-    tried = np.repeat(MEMBRANES[:, None], rows.shape[1], 1)
-    error = errors(np.repeat(rows, len(MEMBRANES), 0), tried)
-    return coarse, _shaped(neuron, rows, MEMBRANES[error.argmin(0)][None])
+    def repeated(row: np.ndarray, times: np.ndarray) -> np.ndarray:
+        return np.repeat(row, len(times), 0)
+
+    pick = best(theta * COARSE[:, None], repeated(v0, COARSE), 1)
+    theta = (theta * COARSE[pick]).astype(np.float32)
+    coarse = _shaped(neuron, theta, v0)
+    pick = best(theta * FINE[:, None], repeated(v0, FINE), theta.shape[1])
+    theta = (theta * FINE[pick]).astype(np.float32)
+    starts = np.repeat(MEMBRANES[:, None], v0.shape[1], 1)
+    pick = best(repeated(theta, MEMBRANES), starts, v0.shape[1])
+    return coarse, _shaped(neuron, theta, MEMBRANES[pick][None])
 
 
 def _shaped(neuron: Neuron, theta: np.ndarray, v0: np.ndarray) -> Neuron:
-    shape = neuron.constants["theta"].shape
-    return with_thresholds(
-        neuron, theta.reshape(shape).astype(np.float32), v0.reshape(shape).astype(np.float32)
+    shapes = (neuron.constants[name].shape for name in ("theta", "v0"))
+    theta, v0 = (
+        part.reshape(shape).astype(np.float32) for part, shape in zip((theta, v0), shapes, strict=True)
     )
+    return with_thresholds(neuron, theta, v0)

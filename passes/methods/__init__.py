@@ -53,7 +53,7 @@ def pick(name: str, timesteps: int | None, given: Options) -> tuple[Method, int,
             why=reason,
             fix=fix or "choose another -T",
         )
-    return method, steps, options
+    return method.form(method, options), steps, options
 
 
 def _value(method: Method, key: str, value: Any) -> Any:

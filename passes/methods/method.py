@@ -64,6 +64,11 @@ def any_options(options: Options) -> None:
     """Every method's options are checked by themselves; most need nothing more."""
 
 
+def as_it_is(method: Method, options: Options) -> Method:
+    """Most methods have one form."""
+    return method
+
+
 def plain_statistics(role: str, importance: Any) -> SiteStatistics:
     return SiteStatistics(importance)
 
@@ -74,12 +79,13 @@ class Method:
     `statistics(role, importance)` starts (importance: Σ_n W[c, n]² of the channels of a linear site, else
     None); `calibration` are the passes between statistics and rewriting. `honours(timesteps, options)` is
     empty, or says why that many steps cannot be had; `check(options)` raises SpikecError for options that do
-    not go together, before any work. `trained` are passes before the statistics, which put another, trained
-    network in a part's place. `timesteps` are the default steps (`timesteps_of` where they depend on the
-    options), `function_bits` those of the bit-serial neurons; `weights(options)` are the weights that the
-    method demands ("int6"), or nothing; `operators` maps a finding's kind to the catalogue's operator, and a
-    kind that is absent stays on host, for `kept[kind]`. `collapses`: its steps add up to one integer, so that
-    packed execution is legal (methods §6.3 rule 6)."""
+    not go together, before any work; `form(method, options)` is the method as those options make it.
+    `trained` are passes before the statistics, which put another, trained network in a part's place.
+    `timesteps` are the default steps (`timesteps_of` where they depend on the options), `function_bits` those
+    of the bit-serial neurons; `weights(options)` are the weights that the method demands ("int6"), or
+    nothing; `operators` maps a finding's kind to the catalogue's operator, and a kind that is absent stays on
+    host, for `kept[kind]`. `collapses`: its steps add up to one integer, so that packed execution is legal
+    (methods §6.3 rule 6)."""
 
     name: str
     source: str
@@ -98,6 +104,7 @@ class Method:
     statistics: Callable[[str, Any], SiteStatistics] = plain_statistics
     calibration: tuple[str, ...] = ("choose_thresholds",)
     check: Callable[[Options], None] = any_options
+    form: Callable[[Method, Options], Method] = as_it_is
     trained: tuple[str, ...] = ()
     operators: dict[str, str] = field(default_factory=lambda: OPERATORS)
     kept: dict[str, str] = field(default_factory=lambda: KEPT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 
 from spikec.compile import Settings, compile_model
 from spikec.data import calibration_feeds
+from spikec.ir.diagnostics import SpikecError
 from spikec.ir.program import Program
 from spikec.passes.calibrate.integrate import integer_spiking, integrate_and_fire
 from spikec.passes.calibrate.layerwise import windows
 from spikec.passes.calibrate.levels import Levels
 from spikec.passes.calibrate.respond import respond
 from spikec.passes.calibrate.tune import alignment, tune
+from spikec.passes.methods import pick
 from spikec.runtime.session import Compiled
 
 STORY = Path(__file__).parents[2] / "examples" / "story"
@@ -72,11 +75,25 @@ def test_membranes_take_a_bias_away() -> None:
     assert np.abs(value - x).mean() < np.abs(x).mean() * 0.9
 
 
-def compiled(folder: Path, **options: object) -> Program:
+def test_one_threshold_a_site_with_a_membrane_a_channel() -> None:
+    x = rows()
+    theta = np.array(0.11, np.float32)
+    start = integer_spiking(theta, np.full(12, 0.5, np.float32), 4, 6)
+    coarse, fine = tune(start, [x * 1.5, x * 0.4, x * 0.8, x], x, np.arange(1.0, 13.0), 4)
+    assert coarse.constants["theta"].shape == fine.constants["theta"].shape == ()
+    assert coarse.constants["v0"].shape == fine.constants["v0"].shape == (12,)
+    assert np.all(coarse.constants["v0"] == 0.5) and len(np.unique(fine.constants["v0"])) > 1
+    error = [
+        ((respond(n, [x * 1.5, x * 0.4, x * 0.8, x], 4)[0][-1] - x) ** 2).sum() for n in (start, coarse, fine)
+    ]
+    assert error[2] < error[1] < error[0]
+
+
+def compiled(folder: Path, method: str = "fas", **options: object) -> Program:
     program = Program.load(STORY / "model.onnx")
     tokenizer = STORY / "tokenizer.json"
     feeds = calibration_feeds(program, STORY / "heldout.txt", None, tokenizer, 512, 128)
-    settings = Settings("fas", 4, options={"calibration_tokens": 128, **options})
+    settings = Settings(method, 4, options={"calibration_tokens": 128, **options})
     return compile_model(program, folder, settings, feeds=feeds, tokenizer=tokenizer)
 
 
@@ -124,3 +141,29 @@ def test_the_prefix_is_the_compiled_stream(tmp_path: Path, monkeypatch: pytest.M
         lit += np.count_nonzero(want)
         same.append((got == want)[(got != 0) | (want != 0)].mean())
     assert len(own) == 4 and lit > 1000 and min(same) > 0.97, same
+
+
+def test_dual_streams_uneven_and_calibration_helps(tmp_path: Path) -> None:
+    program = compiled(tmp_path / "out", "dual", stream=True, allow_uneven=True)
+    assert not program.settings["method"].collapses
+    found = program.statistics["layerwise"]
+    assert found["divergence_after"] < found["divergence_before"]
+    assert sum(block["after"] < block["before"] for block in found["blocks"].values()) >= 4
+    steps = {neuron.step.op for neuron in program.neurons.values()}
+    assert steps == {"ISStep", "DeltaStep"}
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["method"]["collapses"] is False and report["layerwise"]["blocks"]["0"]["before"] > 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "options", "fix"),
+    [
+        (4, {}, "--allow-uneven"),
+        (3, {"allow_uneven": True}, "1, 2, 4, 8, 16, 32"),
+        (64, {"allow_uneven": True}, "32"),
+    ],
+)
+def test_steps_that_a_streaming_dual_refuses(steps: int, options: dict[str, bool], fix: str) -> None:
+    with pytest.raises(SpikecError, match="cannot be had") as error:
+        pick("dual", steps, {"stream": True, **options})
+    assert fix in str(error.value) + " ".join(error.value.details)
