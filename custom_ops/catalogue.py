@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     decode,
     delta_step,
+    few_spikes_encode,
     function,
     gif_encode,
     if_encode,
@@ -21,7 +22,6 @@ from . import (
     oat_encode,
     rms_norm,
     self_attention,
-    signed_digit_encode,
     softmax,
     stbif_step,
     step_linear,
@@ -31,7 +31,7 @@ from .spec import SpikingOp
 
 MODULES = (
     oat_encode,
-    signed_digit_encode,
+    few_spikes_encode,
     gif_encode,
     int2spike,
     is_encode,

@@ -13,7 +13,7 @@ const OpList& op_list() {
   static const OpList list = [] {
     OpList made;
     for (const auto add : {add_oat_encode, add_gif_encode, add_int2spike, add_is_encode, add_decode, add_linear,
-                           add_matmul, add_multiply, add_function, add_softmax, add_norms, add_signed_digit_encode,
+                           add_matmul, add_multiply, add_function, add_softmax, add_norms, add_few_spikes_encode,
                            add_lif_encode, add_self_attention})
       add(made);
     return made;

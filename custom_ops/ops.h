@@ -17,7 +17,7 @@ void add_multiply(OpList& list);
 void add_norms(OpList& list);
 void add_oat_encode(OpList& list);
 void add_self_attention(OpList& list);
-void add_signed_digit_encode(OpList& list);
+void add_few_spikes_encode(OpList& list);
 void add_softmax(OpList& list);
 
 }  // namespace spikec

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spikec.custom_ops.signed_digit_encode import naf_weight
+from spikec.custom_ops.few_spikes_encode import spelling
 
 from ..calibrate.statistics import SiteStatistics, bin_values
-from .rounding import highest, rounding
+from .rounding import rounding
 
-STEPS = 2.0 ** np.arange(-9, 3.01, 0.125)
+STEPS = 2.0 ** np.arange(-6, 2.01, 0.25)
 """Steps tried, as multiples of the root mean square."""
 
 
@@ -25,18 +25,18 @@ class Curve:
     rms: float
 
 
-def curve(site: SiteStatistics, penalty: float, digits: int) -> Curve:
-    """The curve of a site under rounding of that penalty; one value a step and bin of the histogram."""
-    used = np.flatnonzero(site.histogram)
-    used = used[used > 0]
-    values, counts = bin_values()[used], site.histogram[used] / site.histogram.sum()
+def curve(site: SiteStatistics, penalty: float, basis: int, digits: int) -> Curve:
+    """The curve of a site under rounding of that penalty to codes of that basis; all steps and bins of the
+    histogram at once."""
+    used = np.flatnonzero(site.histogram[1:]) + 1
+    values, counts = bin_values()[used], site.histogram[used] / max(site.histogram.sum(), 1e-30)
     energy = float((values**2 * counts).sum())
     rms = np.sqrt(energy) if energy else 1.0
-    boundaries, levels = rounding(penalty, digits)
+    boundaries, levels = rounding(penalty, basis, digits)
     steps = STEPS * rms
     z = values[None, :] / steps[:, None]
-    gate = 2.0 ** np.ceil(np.log2(np.maximum(z / (highest(digits) + 0.5), 1.0)))
+    gate = 2.0 ** np.ceil(np.log2(np.maximum(z / (levels[-1] + 0.5), 1.0)))
     code = levels[np.searchsorted(boundaries, (z / gate).astype(np.float32))]
     error = (z - code * gate) ** 2 * steps[:, None] ** 2
-    events = (naf_weight(code) * counts).sum(-1)
+    events = (spelling(basis, digits)[0][code] * counts).sum(-1)
     return Curve(steps, events, (error * counts).sum(-1) / max(energy, 1e-30), float(rms))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from spikec.custom_ops.signed_digit_encode import execution
+from spikec.custom_ops.few_spikes_encode import execution, first_coarse, step_weights
 from spikec.ir.diagnostics import SpikecError
 from spikec.ir.inputs import Feed
 from spikec.ir.pipeline import compiler_pass
@@ -20,10 +20,9 @@ from spikec.ir.storage import fingerprint
 from ..calibrate.neuron import Neuron
 from .budget import Budget
 from .plan import STATE, Choice, SitePlan, allocate, site_plan
-from .rounding import highest, rounding
+from .rounding import tables
 from .search import Memory, Search
 from .statistics import WeightedStatistics
-from .surrogate import RATIO
 
 HELD_OUT = 4
 """One of so many calibration inputs is kept from the fit, to measure on."""
@@ -108,38 +107,42 @@ def _key(program: Program, feeds: list[Feed], timesteps: int) -> str:
 
 
 def _neuron(plan: SitePlan, choice: Choice, digits: int) -> Neuron:
-    """SignedDigitEncode with as many ranges as the largest value seen needs."""
-    boundaries, levels = rounding(choice.setting.penalty, digits)
-    theta, top = choice.setting.theta, highest(digits)
+    """FewSpikesEncode with as many ranges as the largest value seen needs."""
+    boundaries, levels, patterns = tables(choice.setting.penalty, choice.setting.basis, digits)
+    theta, top = choice.setting.theta, int(levels[-1])
     norms = plan.statistics.norms if isinstance(plan.statistics, WeightedStatistics) else None
     step = theta if norms is None else theta * norms
     reach = HEADROOM * plan.statistics.largest / max(float(np.max(step)), 1e-30) / (top + 0.5)
     ranges = 1 + max(0, int(np.ceil(np.log2(max(reach, 1.0)))))
     attributes: dict[str, Any] = {
-        "reach": top + 0.5, "ratio": RATIO, "ranges": ranges, "digits": digits,
-        "state": int(plan.role in STATE), "steps": 1, "radix": 2, "to": 0,
+        "ranges": ranges, "digits": digits, "basis": choice.setting.basis,
+        "state": int(plan.role in STATE), "steps": 1, "to": 0,
     }  # fmt: skip
     edges = np.concatenate([[0.0], boundaries, [top + 0.5]])
     slack = np.maximum(levels - edges[:-1], edges[1:] - levels)
+    coarse = first_coarse(levels)
 
     def error(x: np.ndarray) -> np.ndarray:
         z = np.abs(x) / theta
-        gate = RATIO ** np.clip(np.ceil(np.log2(np.maximum(z / (top + 0.5), 1.0))), 0, ranges - 1)
+        gate = 2.0 ** np.clip(np.ceil(np.log2(np.maximum(z / (top + 0.5), 1.0))), 0, ranges - 1)
         fine = z / gate
-        bound = np.maximum(slack[np.searchsorted(boundaries, fine)], fine - top)
-        return np.asarray(bound * gate * theta)
+        index = np.searchsorted(boundaries, fine)
+        lifted = np.where(gate > 1, np.maximum(levels[coarse] - fine, 0), 0)
+        return np.asarray(np.maximum(np.maximum(slack[index], lifted), fine - top) * gate * theta)
 
     scalar = theta.ndim == 0
     return Neuron(
-        op="SignedDigitEncode",
+        op="FewSpikesEncode",
         attributes=execution(attributes, True),
-        largest=float(top * RATIO ** (ranges - 1)),
+        largest=float(top * 2 ** (ranges - 1)),
         error=error,
         scale=float(theta) if scalar else 1.0,
+        radix=1,
         channels=None if scalar else theta,
-        constants={"theta": theta, "boundaries": boundaries, "levels": levels},
+        constants={"theta": theta, "boundaries": boundaries, "levels": levels, "patterns": patterns},
         facts={
             "step": float(np.max(step)), "penalty": choice.setting.penalty, "ranges": ranges,
+            "step_weights": list(step_weights(choice.setting.basis, digits)),
             "events_per_value": choice.events, "relative_error": choice.error,
             "sensitivity": plan.sensitivity, "share_of_macs": plan.share,
         },

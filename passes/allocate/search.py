@@ -30,7 +30,7 @@ PROBE_EVENTS = 1.0
 PROBE_TOKENS = 256
 SETTLING = 3
 LARGEST_FACTOR = 30.0
-CURVE = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
+CURVE = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """Events per synapse of the points of the Pareto curve."""
 Progress = Callable[[str, int, int], None]
 
@@ -113,7 +113,7 @@ class Search:
                 curve = plan.curves[0]
                 at = len(curve.events) - 1 - int(np.searchsorted(curve.events[::-1], PROBE_EVENTS))
                 at = min(max(at, 0), len(curve.events) - 1)
-                alone = setting(plan, float(curve.steps[at]), 0.0, self.digits)
+                alone = setting(plan, float(curve.steps[at]), 0, self.digits)
                 quality = self.measure(reference, {name: Choice(alone, 0.0, 0.0)})
                 known[name] = max(quality.distance, 1e-9) / max(float(curve.error[at]), 1e-12)
                 if number % 16 == 0:

@@ -3,7 +3,7 @@ run.
 
 By the collapse theorem (methods §6.3 rule 6) the spiking network equals the ANN with every site replaced by
 its decoded code; softmax, norms and activations are left exact. Every site gets an `If` of its own: switched
-on, x ← θ·SignedDigitEncode(x; θ, boundaries, levels).
+on, x ← θ·FewSpikesEncode(x; θ, boundaries, levels).
 """
 
 from __future__ import annotations
@@ -18,37 +18,43 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from spikec.custom_ops.catalogue import OPS
+from spikec.custom_ops.few_spikes_encode import execution
 from spikec.custom_ops.native import library_path
-from spikec.custom_ops.signed_digit_encode import execution
 from spikec.custom_ops.spec import DOMAIN, VERSION
 from spikec.ir.inputs import Feed
 from spikec.ir.program import Program
 from spikec.ir.session import options
 
-from .rounding import highest, rounding
+from .rounding import tables
 
-OP = OPS["SignedDigitEncode"]
+OP = OPS["FewSpikesEncode"]
 PARTS = {
     "on": TensorProto.BOOL,
     "theta": TensorProto.FLOAT,
     "boundaries": TensorProto.FLOAT,
     "levels": TensorProto.INT32,
+    "patterns": TensorProto.INT32,
 }
-RATIO, RANGES = 2, 15
+RANGES = 15
 """Each range twice as coarse as the one before: a value beyond the finest keeps its leading digits."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How one site is encoded: θ (a scalar or one a channel), λ of the rounding, and digits of a code."""
+    """How one site is encoded: θ (a scalar or one a channel), λ of the rounding, the basis of the step
+    weights, and how many steps."""
 
     theta: np.ndarray
     penalty: float
+    basis: int
     digits: int
 
     def feed(self, site: str) -> Feed:
-        boundaries, levels = rounding(self.penalty, self.digits)
-        values = np.array(True), np.asarray(self.theta, np.float32), boundaries, levels
+        values = (
+            np.array(True),
+            np.asarray(self.theta, np.float32),
+            *tables(self.penalty, self.basis, self.digits),
+        )
         return {f"{site}/{part}": value for part, value in zip(PARTS, values, strict=True)}
 
 
@@ -59,6 +65,7 @@ def silent(site: str) -> Feed:
         np.ones((), np.float32),
         np.full(1, 0.5, np.float32),
         np.arange(2, dtype=np.int32),
+        np.zeros((1, 2), np.int32),
     )
     return {f"{site}/{part}": value for part, value in zip(PARTS, values, strict=True)}
 
@@ -102,8 +109,7 @@ def _readers(program: Program) -> dict[str, set[str]]:
 
 def _encoder(site: str, digits: int) -> onnx.NodeProto:
     attributes: dict[str, Any] = {
-        "reach": highest(digits) + 0.5, "ratio": RATIO, "ranges": RANGES, "digits": digits, "state": 0,
-        "steps": 1, "radix": 2, "to": 0,
+        "ranges": RANGES, "digits": digits, "basis": 0, "state": 0, "steps": 1, "to": 0,
     }  # fmt: skip
     attributes = execution(attributes, True)
     inputs = [site, *(f"{site}/{part}" for part in list(PARTS)[1:])]

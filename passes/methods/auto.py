@@ -1,7 +1,7 @@
 """auto: ours. The least spikes for a quality budget, certified like any other method.
 
-Per-channel steps by reverse water-filling, sites by measured sensitivity, signed-digit spikes, and rounding
-that counts them (passes/allocate). Keys and values of attention are state:
+Per-channel steps by reverse water-filling, sites by measured sensitivity, few signed spikes of
+chosen step weights, and rounding that counts them (passes/allocate). Keys and values of attention are state:
 integers in memory that the other operand's spikes read.
 """
 
@@ -24,7 +24,7 @@ def _digits(timesteps: int, options: Options) -> str:
 AUTO = Method(
     name="auto",
     source="spikec",
-    neuron="signed-digit outlier-aware threshold, steps by sensitivity, spike-count-aware rounding",
+    neuron="few signed spikes of chosen step weights, thresholds by sensitivity, spike-count-aware rounding",
     guarantee="L1 to the network quantised by its encoders; L2: within --budget on calibration data held out",
     cost="the least events the search found for the budget; calibration takes minutes",
     level="L1, L2",
