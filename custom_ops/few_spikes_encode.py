@@ -11,9 +11,10 @@ spell more of the small levels with one spike, as in time-to-first-spike coding,
 `levels` (int32 `[L]`, ascending from 0) are the codes that may be used, `boundaries` (float32 `[L-1]`,
 ascending) where one gives way to the next: midpoints round to nearest; moved, they prefer codes of fewer
 spikes. `patterns`: int32 `[digits, L]`. top is the last level; coarser ranges use only levels above half of
-it, so that a code tells its range. θ: float32, a scalar or `[C]` (the last axis). X: float32, any shape, finite; S: integers of type `to`, `[steps, *X.shape]`, steps = digits
-or, with all of a train in one, 1. With `state` = 1 the train is one graded spike in both executions: a value
-that is written to memory once (a key, a value of attention) and read by the other operand's spikes. Raises
+it, so that a code tells its range. θ: float32, a scalar or `[C]` (the last axis). X: float32, any shape,
+finite; S: integers of type `to`, `[steps, *X.shape]`, steps = digits or, with all of a train in one, 1. With
+`state` = 1 the train is one graded spike in both executions: a value that is written to memory once (a key, a
+value of attention) and read by the other operand's spikes. Raises
 ValueError when a spike does not fit the type `to`. Sources: the few-spikes neuron of Stöckl and Maass (2021),
 with constant weights d_t, in LAS's outlier-aware ranges (arXiv 2505.09659); bases and roundings are ours.
 """
