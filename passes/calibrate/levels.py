@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 
 from spikec.ir.inputs import Feed
 from spikec.ir.program import Program
+from spikec.ir.session import frugal
 from spikec.ir.stream import Segment, Stream, node_reads
 
 from .neuron import Neuron
@@ -29,7 +31,7 @@ class Levels(Stream):
     """
 
     def __init__(self, path: Path, program: Program, keep: Sequence[str]) -> None:
-        super().__init__(path, str(program.source))
+        super().__init__(path, str(program.source), _lean)
         self.keep = set(keep)
         wired = _readers(program)
         made: dict[str, int] = {}
@@ -129,6 +131,13 @@ class Levels(Stream):
             live, new = self.original(rest, live)
             made = made | {name: new[name] for name in self.outputs if name in new}
         return made[self.outputs[0]][-1]
+
+
+def _lean() -> ort.SessionOptions:
+    """With many sessions open, each would hold on to the memory of its last run."""
+    settings = frugal()
+    settings.enable_cpu_mem_arena = False
+    return settings
 
 
 def _made(nodes: Sequence[onnx.NodeProto]) -> list[str]:
