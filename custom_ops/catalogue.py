@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    burst_encode,
     decode,
     delta_step,
     few_spikes_encode,
@@ -35,6 +36,7 @@ MODULES = (
     gif_encode,
     int2spike,
     is_encode,
+    burst_encode,
     decode,
     linear,
     matmul,

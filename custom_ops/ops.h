@@ -5,6 +5,7 @@
 
 namespace spikec {
 
+void add_burst_encode(OpList& list);
 void add_decode(OpList& list);
 void add_function(OpList& list);
 void add_gif_encode(OpList& list);

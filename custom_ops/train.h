@@ -114,6 +114,25 @@ inline void unary_spikes(const std::int32_t* code, std::int32_t* spikes, std::si
   }
 }
 
+// A timestep of a steadily driven neuron (`rate` in train.py): how often the threshold goes into the membrane, at most
+// `burst` times.
+inline void rate_spikes(std::int32_t* membrane, const std::int32_t* drive, std::int32_t* spikes, std::size_t n,
+                        std::int32_t threshold, std::int32_t burst) {
+  if (burst == 1) {
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::int32_t u = membrane[i] + drive[i];
+      spikes[i] = u >= threshold ? 1 : 0;
+      membrane[i] = u - (u >= threshold ? threshold : 0);
+    }
+    return;
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::int32_t u = membrane[i] + drive[i];
+    spikes[i] = u / threshold;
+    membrane[i] = u - spikes[i] * threshold;
+  }
+}
+
 // Copies theta (one value, or one a channel of x's last axis) for the n values of x from `first` on.
 inline void spread_theta(std::span<const float> theta, std::size_t first, std::size_t n, float* spread) {
   std::size_t channel = first % theta.size();

@@ -37,6 +37,23 @@ def unary(code: np.ndarray, steps: int, largest: int = 1) -> np.ndarray:
     return np.sign(code) * np.clip(magnitude[None] - before, 0, largest)
 
 
+def rate(drive: np.ndarray, start: int, threshold: int, steps: int) -> np.ndarray:
+    """The train `[steps, ...]` of a neuron that integrates the same integer at every step and fires as often
+    as the threshold goes into its membrane:
+
+        v_0 = start;   u = v_{t-1} + drive;   n_t = ⌊u / threshold⌋;   v_t = u - n_t · threshold
+
+    so Σ_t n_t = ⌊(start + steps·drive) / threshold⌋. `drive` and `start` are not negative.
+    """
+    membrane = np.full(drive.shape, start, np.int64)
+    train = np.empty((steps, *drive.shape), np.int64)
+    for t in range(steps):
+        membrane += drive
+        train[t] = membrane // threshold
+        membrane -= train[t] * threshold
+    return train
+
+
 def ones(code: np.ndarray) -> np.ndarray:
     """How many binary digits of |code| are one: the events of a binary-weighted train."""
     return np.bitwise_count(np.abs(code))
@@ -100,8 +117,24 @@ UNARY_BODY = """
     d = Min (owed, largest32)
   }> (unary_before)
 """
-"""ONNX text of `unary`: `train` int32 [steps, ...] from `magnitude` int32; needs steps64, largest64,
-one64."""
+"""ONNX text of `unary`: `train` int32 [steps, ...] from int32 `magnitude`; needs steps64, largest64, one64."""
+
+RATE_BODY = """
+  rate_nought64 = Sub (one64, one64)
+  rate_times = Range (rate_nought64, steps64, one64)
+  rate_rest = Sub (drive, drive)
+  rate_start = Add (rate_rest, start)
+  rate_end, rate_drive, rate_threshold, train = Scan <num_scan_inputs = 1, body = integrate
+    (int32[] v, int32[] i, int32 th, int64 t) => (int32[] v_next, int32[] i_next, int32 th_next, int32[] n) {
+    u = Add (v, i)
+    n = Div (u, th)
+    fired = Mul (n, th)
+    v_next = Sub (u, fired)
+    i_next = Identity (i)
+    th_next = Identity (th)
+  }> (rate_start, drive, threshold, rate_times)
+"""
+"""ONNX text of `rate`: int32 `train` from int32 `drive`, `start` and `threshold`; needs steps64, one64."""
 
 INTEGERS_BODY = """
   one64 = Constant <value_int = 1> ()
