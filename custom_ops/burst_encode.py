@@ -1,22 +1,24 @@
 """BurstEncode: integrate-and-fire neurons under a steady current, one spike a step or a burst of them.
 
-The value x drives one of a pair of neurons (the second for negative values) with I = |x|/T at each of T steps:
+The value x drives one of a pair of neurons (the second for negative values) with I = |x|/T at each of T
+steps:
 
     v_0 = half · θ_c/2
     u = v_{t-1} + I;   n_t = min(burst, ⌊u / θ_c⌋);   v_t = u - n_t · θ_c;   S_t = sign(x) · n_t
 
-so that Σ_t n_t = min(T·burst, ⌊|x|/θ_c + half/2⌋): what is left in the membrane is below one threshold, and a
-drive that is spread evenly fires evenly. The steps therefore collapse, and x ≈ θ_c · Σ_t S_t (radix 1) with an
-error below θ_c/2 (half = 1, round half away from zero) or θ_c (half = 0, truncation toward zero) unless the
-neuron saturates. The recurrence runs in integers, exactly: |x|/θ_c, rounded to float32 and at most T·burst, is
-cut to 12 fractional bits, which moves no code (nothing lies between a tie and the next 12-bit number below),
-and the membrane is counted in θ_c/(2**12·steps). Packed, the same recurrence has one step.
+so that Σ_t n_t = min(T·burst, ⌊|x|/θ_c + half/2⌋): what is left in the membrane is below one threshold,
+and a drive that is spread evenly fires evenly. The steps therefore collapse, and x ≈ θ_c · Σ_t S_t (radix
+1) with an error below θ_c/2 (half = 1, round half away from zero) or θ_c (half = 0, truncation toward
+zero) unless the neuron saturates. The recurrence runs in integers, exactly: |x|/θ_c, rounded to float32
+and at most T·burst, is cut to 12 fractional bits, which moves no code (ties are numbers of one such bit),
+and the membrane is counted in θ_c/(2**12·steps). Packed, the same recurrence
+has one step.
 
-X: float32, any shape, finite; theta: float32 > 0, a scalar, `[1]` or `[C]` (the last axis); S: integers of type
-`to`, `[steps, *X.shape]`; steps is `timesteps` or 1; timesteps·burst at most 2**15. Raises ValueError when a
-spike does not fit the type `to`. Sources: burst = 1, half = 1 is SpikingJelly's pair of integrate-and-fire
-neurons (its Qwen2 recipe; methods §1.9), which fires where h + θ/2 ≥ θ; large bursts are STA's neuron (ICLR
-2024), u = r + I, n = trunc(u/V), r = u - nV.
+X: float32, any shape, finite; theta: float32 > 0, a scalar, `[1]` or `[C]` (the last axis); S: integers
+of type `to`, `[steps, *X.shape]`; steps is `timesteps` or 1; timesteps·burst at most 2**15. Raises
+ValueError when a spike does not fit the type `to`. Sources: burst = 1, half = 1 is SpikingJelly's pair of
+integrate-and-fire neurons (its Qwen2 recipe; methods §1.9), which fires where h + θ/2 ≥ θ; large bursts
+are STA's neuron (ICLR 2024), u = r + I, n = trunc(u/V), r = u - nV.
 """
 
 from __future__ import annotations
@@ -48,7 +50,10 @@ def burst_encode(
 
 def execution(attributes: Attributes, packed: bool) -> Attributes:
     steps = 1 if packed else attributes["timesteps"]
-    return attributes | {"steps": steps, "to": spike_type(attributes["timesteps"] * attributes["burst"] // steps)}
+    return attributes | {
+        "steps": steps,
+        "to": spike_type(attributes["timesteps"] * attributes["burst"] // steps),
+    }
 
 
 def events(code: np.ndarray, attributes: Attributes) -> np.ndarray:
@@ -103,7 +108,9 @@ def cases(rng: np.random.Generator) -> Iterator[Case]:
             attributes = {"timesteps": timesteps, "burst": burst, "half": half, "steps": 1, "to": 0}
             yield [x, theta], execution(attributes, True)
             yield [x, theta], execution(attributes, False)
-    ties = np.array([0.0, -0.0, 0.5, -0.5, 1.5, 2.5, 3.0, 7.5, 8.0, 8.5, np.nextafter(0.5, 0), -1e30], np.float32)
+    ties = np.array(
+        [0.0, -0.0, 0.5, -0.5, 1.5, 2.5, 3.0, 7.5, 8.0, 8.5, np.nextafter(0.5, 0), -1e30], np.float32
+    )
     for half in (0, 1):
         attributes = {"timesteps": 8, "burst": 1, "half": half, "steps": 1, "to": 0}
         yield [ties, np.ones(1, np.float32)], execution(attributes, False)

@@ -117,7 +117,7 @@ UNARY_BODY = """
     d = Min (owed, largest32)
   }> (unary_before)
 """
-"""ONNX text of `unary`: `train` int32 [steps, ...] from int32 `magnitude`; needs steps64, largest64, one64."""
+"""ONNX text of `unary`: int32 `train` from int32 `magnitude`; needs steps64, largest64, one64."""
 
 RATE_BODY = """
   rate_nought64 = Sub (one64, one64)

@@ -17,12 +17,13 @@ from .gif import GIF
 from .int2spike import INT2SPIKE
 from .las import LAS
 from .method import Method, Options
+from .signed_if import SIGNED_IF
 from .ssa import SSA
+from .sta import STA
 from .stbif import STBIF
 
-METHODS: dict[str, Method] = {
-    method.name: method for method in (LAS, FAS, DUAL, GIF, INT2SPIKE, STBIF, ECMT, DCGS, DELTA, SSA, AUTO)
-}
+EVERY = LAS, FAS, DUAL, GIF, STBIF, ECMT, DCGS, STA, SIGNED_IF, INT2SPIKE, DELTA, SSA, AUTO
+METHODS: dict[str, Method] = {method.name: method for method in EVERY}
 
 
 def pick(name: str, timesteps: int | None, given: Options) -> tuple[Method, int, Options]:
