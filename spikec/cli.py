@@ -14,6 +14,7 @@ COMMANDS = {
     "compile": "a model in, a spiking model out",
     "run": "greedy text from a compiled model",
     "verify": "how close the spiking model is to the original, on your data",
+    "eval": "task scores of both models: LAMBADA, PIQA, ARC, ...; same text; STS-B",
     "methods": "the conversion methods: neuron, guarantee, cost, options",
     "inspect": "what is in a model and what can spike",
     "explain": "what becomes of each node of a model, and why; what a diagnostic code means",
