@@ -75,8 +75,8 @@ def choose(plan: SitePlan, rate: float, digits: int) -> Choice:
     """The step and kind of least κ·err + μ·F·ev for μ = `rate`. A value in memory takes a step so fine that
     it costs nothing; the other operand's spikes read it."""
     if plan.role in STATE:
-        at = int(np.searchsorted(plan.curves[0].steps, STATE_STEP * plan.curves[0].rms))
-        return replace(choice(plan, 0, at, digits), events=0.0)
+        fine = int(np.searchsorted(plan.curves[0].steps, STATE_STEP * plan.curves[0].rms))
+        return replace(choice(plan, 0, fine, digits), events=0.0)
     cost = np.stack([plan.sensitivity * c.error + rate * plan.share * c.events for c in plan.curves])
     kind, at = np.unravel_index(int(cost.argmin()), cost.shape)
     return choice(plan, int(kind), int(at), digits)
