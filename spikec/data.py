@@ -45,7 +45,18 @@ def calibration_feeds(
         text.check_vocabulary(text.load_tokenizer(tokenizer), vocabulary_size(inputs), str(tokenizer))
     if npz is not None:
         return [read_arrays(inputs, npz)]
-    return token_feeds(inputs, data, tokenizer, tokens, context) if data is not None else None
+    if data is None:
+        return None
+    feeds = token_feeds(inputs, data, tokenizer, tokens, context)
+    longest = max(next(iter(feed.values())).shape[-1] for feed in feeds)
+    if fixed_tokens(inputs)[1] is None and longest < min(context, tokens):
+        raise SpikecError(
+            f"gives only {longest} tokens",
+            where=str(data),
+            why=f"a calibration window has {context}",
+            fix=f"give a longer text, or --context {max(2, longest)}",
+        )
+    return feeds
 
 
 def token_feeds(

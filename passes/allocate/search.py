@@ -32,6 +32,8 @@ SETTLING = 3
 LARGEST_FACTOR = 30.0
 CURVE = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """Events per synapse of the points of the Pareto curve."""
+BEYOND = (2.5, 3.0, 4.0)
+"""More, for a budget that none of them meets."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -168,6 +170,10 @@ class Search:
         for number, events in enumerate(CURVE):
             points.append(self.evaluate(rate_for(self.plans, events, self.digits)))
             self.progress("curve: point", number + 1, len(CURVE))
+        for events in BEYOND:
+            if any(self._met(point, budget) for point in points):
+                break
+            points.append(self.evaluate(rate_for(self.plans, events, self.digits)))
         return points
 
     def _met(self, point: Point, budget: Budget) -> bool:
