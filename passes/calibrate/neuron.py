@@ -33,7 +33,8 @@ class Neuron:
     `worth` is `channels` where given (float32 `[C]`, one value a channel of the last axis: folded into the
     weights of the layers that read the site, and so allowed for role "linear" only), or, where `dynamic`, the
     operator's second output (broadcastable to x, one along the axis that a product sums over). `offset` is
-    folded into a constant of each layer that reads the site, and so for role "linear" only too. `attributes`
+    folded into a constant of each layer that reads the site, and so for role "linear" only too. `gains`
+    (float32 `[C]`), where given, multiply x before it is encoded. `attributes`
     are those of the packed train; `radix` that of the unrolled one. `error(x)` bounds |x - decoded| for every
     value; certificates hold the rewrite to it. `step` is how a method that does not collapse steps it.
     """
@@ -46,6 +47,7 @@ class Neuron:
     offset: int = 0
     radix: int = 2
     channels: np.ndarray | None = None
+    gains: np.ndarray | None = None
     dynamic: bool = False
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -53,6 +55,7 @@ class Neuron:
 
     def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | np.float32]:
         """(the packed train `[1, *x.shape]`, what code 1 is worth besides `scale`), by the definition."""
+        x = x if self.gains is None else x * self.gains
         made = OPS[self.op].numpy(x, *self.constants.values(), **self.attributes)
         if self.dynamic:
             return made[0], made[1]

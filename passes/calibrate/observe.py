@@ -60,7 +60,9 @@ def site_statistics(program: Program, roles: dict[str, str]) -> dict[str, SiteSt
     for finding in program.of("linear"):
         name = finding.sources[0].name
         weights[name] = weights.get(name, 0.0) + _row_energy(finding.facts["weight"])
-    start = program.settings["method"].statistics
+    method, options = program.settings["method"], program.settings["options"]
+    asked = (method.statistics_if[name] for name in method.statistics_if if options[name])
+    start = next(asked, method.statistics)
     sites: dict[str, SiteStatistics] = {name: start(role, weights.get(name)) for name, role in roles.items()}
     for finding in program.of("linear"):
         sites[finding.sources[0].name].readers.append(finding.facts["weight"])

@@ -7,13 +7,29 @@ lookup tables.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
+from ..allocate.statistics import WeightedStatistics
 from ..calibrate.neuron import Neuron, Site
 from ..calibrate.thresholds import choose
-from .method import Method, Options
+from .method import Method, Option, Options
 
 
 def outlier_aware(site: Site, timesteps: int, options: Options) -> Neuron:
-    return choose(site.statistics, timesteps).neuron(timesteps)
+    """One threshold for the site, or one a channel, θ_c ∝ 1/‖W_c‖, with one set of ranges for all of them."""
+    neuron = choose(site.statistics, timesteps).neuron(timesteps)
+    gains = site.statistics.norms if isinstance(site.statistics, WeightedStatistics) else None
+    if gains is None:
+        return neuron
+    in_thresholds = neuron.error
+    return replace(
+        neuron,
+        gains=gains,
+        channels=(1 / gains).astype(np.float32),
+        error=lambda x: in_thresholds(x * gains) / gains,
+    )
 
 
 LAS = Method(
@@ -26,4 +42,8 @@ LAS = Method(
     collapses=True,
     timesteps=16,
     choose=outlier_aware,
+    statistics_if={"per_channel": lambda role, importance: WeightedStatistics(importance)},
+    options={
+        "per_channel": Option(False, "a threshold for each channel of a linear layer's input, by its weights")
+    },
 )

@@ -102,6 +102,8 @@ class Method:
     options: dict[str, Option] = field(default_factory=dict)
     honours: Callable[[int, Options], str] = binary_digits
     statistics: Callable[[str, Any], SiteStatistics] = plain_statistics
+    statistics_if: dict[str, Callable[[str, Any], SiteStatistics]] = field(default_factory=dict)
+    """Other statistics, by the option that asks for them."""
     calibration: tuple[str, ...] = ("choose_thresholds",)
     check: Callable[[Options], None] = any_options
     form: Callable[[Method, Options], Method] = as_it_is

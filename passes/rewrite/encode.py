@@ -30,7 +30,8 @@ def train(program: Program, tensor: gs.Tensor) -> Train:
         constants = [
             program.constant(f"{tensor.name}/{part}", values) for part, values in neuron.constants.items()
         ]
-        inputs = [tensor, *constants]
+        source = tensor if neuron.gains is None else _times(program, tensor, neuron.gains)
+        inputs = [source, *constants]
         spikes = program.node(OPS[neuron.op], inputs, f"{tensor.name}/spikes", np.int32, **neuron.attributes)
         worth = None
         if neuron.dynamic:
@@ -38,6 +39,14 @@ def train(program: Program, tensor: gs.Tensor) -> Train:
             spikes.inputs[0].outputs.append(worth)
         trains[tensor.name] = Train(spikes, neuron, worth)
     return trains[tensor.name]
+
+
+def _times(program: Program, tensor: gs.Tensor, gains: np.ndarray) -> gs.Variable:
+    """Every channel in units of its own threshold."""
+    result = gs.Variable(f"{tensor.name}/in_thresholds", np.float32, tensor.shape)
+    constant = program.constant(f"{tensor.name}/gains", gains)
+    program.graph.nodes.append(gs.Node("Mul", result.name, inputs=[tensor, constant], outputs=[result]))
+    return result
 
 
 def scaled(program: Program, current: gs.Variable, *trains: Train) -> gs.Variable:

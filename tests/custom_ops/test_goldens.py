@@ -79,6 +79,51 @@ def test_ties_fire_and_las_s_do_not() -> None:
     assert train.tolist() == [1] + [0] * 15
 
 
+def las_neuron(x: np.ndarray, v_max: float, steps: int) -> np.ndarray:
+    """LAS's multi-threshold neuron, step by step: fires where the membrane is strictly above v_max·2**-t."""
+    membrane, total = x.astype(np.float64), np.zeros(x.shape)
+    for t in range(1, steps + 1):
+        threshold = v_max * 2.0**-t
+        spike = membrane > threshold
+        membrane, total = membrane - spike * threshold, total + spike * threshold
+    return total
+
+
+@pytest.mark.parametrize("steps", [4, 10, 16])
+def test_golden_7_las_truncates_and_its_ties_fire_all_lower_bits(steps: int) -> None:
+    """Boundaries at the integers, plain binary patterns: the same neuron as a code book."""
+    v_max = 10.0
+    levels = np.arange(2**steps, dtype=np.int32)
+    patterns = levels & (1 << np.arange(steps - 1, -1, -1, dtype=np.int32))[:, None]
+    attributes = {"ranges": 1, "digits": steps, "basis": 0, "state": 0, "to": onnx.TensorProto.INT32}
+    x = np.concatenate([[5.0, 2.5, 10.0, 0.0], np.random.default_rng(0).random(500) * 10]).astype(np.float32)
+    theta = np.float32(v_max / 2**steps)
+    train = OPS["FewSpikesEncode"].numpy(
+        x, theta, levels[1:].astype(np.float32), levels, patterns, steps=steps, **attributes
+    )
+    decoded = train.sum(0) * np.float64(theta)
+    np.testing.assert_allclose(decoded, las_neuron(x, v_max, steps), rtol=1e-6, atol=1e-9)
+    assert np.all(x - decoded <= theta * 1.0001) and np.all(decoded <= x)
+    if steps == 16:
+        assert decoded[0] == pytest.approx(4.999847, abs=1e-6)
+        assert train[:, 0].tolist() == [0] + [2**k for k in range(14, -1, -1)]
+
+
+def test_golden_8_las_decodes_to_the_floor_grid_of_its_range() -> None:
+    """Two grids, the coarser from |x| = θ_nor on; at the border they differ by at most a coarse step."""
+    steps, nor, out = 10, 10.0, 640.0
+    x = np.sort(np.random.default_rng(1).random(2000).astype(np.float32) * 600)
+    decoded = np.where(x < nor, las_neuron(x, nor, steps), las_neuron(x, out, steps))
+    for low, v_max in ((True, nor), (False, out)):
+        inside = (x < nor) == low
+        grid = decoded[inside] / (v_max / 2**steps)
+        np.testing.assert_allclose(grid, np.round(grid), atol=1e-6)
+        assert np.all(np.abs(x[inside] - decoded[inside]) <= v_max / 2**steps * 1.0001)
+    edge = np.array([np.nextafter(np.float32(nor), np.float32(0)), nor], np.float32)
+    jump = las_neuron(edge[:1], nor, steps) - las_neuron(edge[1:], out, steps)
+    assert abs(float(jump[0])) <= out / 2**steps
+
+
 def test_the_jump_between_ranges_is_at_most_half_a_coarse_step() -> None:
     edge = np.float32(255.5)
     below, above = np.nextafter(edge, np.float32(0)), np.nextafter(edge, np.float32(1e9))
