@@ -145,7 +145,7 @@ class Calibration:
             for source in finding.sources:
                 readers[source.name] = min(finding.block, readers.get(source.name, finding.block))
         groups: list[tuple[int, list[int]]] = []
-        ending = max(number for number, sites in enumerate(self.levels.sites) if sites)
+        ending = max((number for number, sites in enumerate(self.levels.sites) if sites), default=-1)
         for number, sites in enumerate(self.levels.sites[: ending + 1]):
             block = max((readers[site] for site in sites), default=-1)
             if not groups or (block != groups[-1][0] and block >= 0):

@@ -26,8 +26,9 @@ Live = dict[str, list[np.ndarray]]
 class Levels(Stream):
     """Level n holds the nodes that read decoded sites of level n - 1 and before; `sites[n]` are made in it.
 
-    The readers of a site that are converted read `<site>/decoded`. `keep` are values that every level hands
-    on when it makes them. Sessions stay open, their weights in the mapped file.
+    The readers of a site that are converted read `<site>/decoded`; a site that is an input is read as it is.
+    `keep` are values that every level hands on when it makes them. Sessions stay open, their weights in the
+    mapped file.
     """
 
     def __init__(self, path: Path, program: Program, keep: Sequence[str]) -> None:
@@ -37,7 +38,7 @@ class Levels(Stream):
         made: dict[str, int] = {}
         nodes: list[list[onnx.NodeProto]] = []
         for node in self.model.graph.node:
-            sites = wired.get(node.output[0], set())
+            sites = wired.get(node.output[0], set()) & self.values
             node.input[:] = [name + DECODED if name in sites else name for name in node.input]
             level = 0
             for name in node_reads(node):
@@ -46,7 +47,7 @@ class Levels(Stream):
             made |= {name: level for name in node.output}
             nodes += [[] for _ in range(level + 1 - len(nodes))]
             nodes[level].append(node)
-        names = {site for sites in wired.values() for site in sites}
+        names = {site for sites in wired.values() for site in sites & self.values}
         self.sites = [[n for n in _made(level) if n in names] for level in nodes]
         self.values |= {name + DECODED for name in names}
         self.levels = [self._segment(level) for level in nodes]

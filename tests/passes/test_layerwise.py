@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,21 @@ def test_one_threshold_a_site_with_a_membrane_a_channel() -> None:
         ((respond(n, [x * 1.5, x * 0.4, x * 0.8, x], 4)[0][-1] - x) ** 2).sum() for n in (start, coarse, fine)
     ]
     assert error[2] < error[1] < error[0]
+
+
+def test_a_site_that_is_an_input_is_read_as_it_is(recognise: Callable[..., Program]) -> None:
+    """Only what a node makes is encoded on the way; the levels give what the model gives."""
+    w, u = (np.random.default_rng(k).standard_normal((8, 8)).astype(np.float32) for k in (0, 1))
+    text = """(float[1,n,8] x) => (float[1,n,8] y) {
+      h = MatMul (x, w)  r = Relu (h)  z = MatMul (r, u)  q = Relu (z)  y = MatMul (q, w)
+    }"""
+    program = recognise(text, w=w, u=u)
+    assert {f.sources[0].name for f in program.of("linear")} == {"x", "r"}
+    levels = Levels(program.source, program, [])
+    assert levels.sites == [["r"], []]
+    x = rows()[None, :5, :8]
+    want = np.maximum(np.maximum(x @ w, 0) @ u, 0) @ w
+    np.testing.assert_allclose(levels.finish(0, levels.start({"x": x})), want, rtol=1e-4, atol=1e-4)
 
 
 def compiled(folder: Path, method: str = "fas", **options: object) -> Program:
