@@ -26,7 +26,7 @@ from .levels import Levels, Live
 from .neuron import Neuron
 from .tune import tune
 
-WINDOW, HELD_OUT = 192, 128
+WINDOW, HELD_OUT = 192, 64
 """Tokens of a calibration window and of the one held out, where the model takes any number."""
 ROWS = 160
 """Rows that a search looks at."""
@@ -57,8 +57,8 @@ def windows(program: Program, feeds: list[Feed], tokens: int) -> tuple[list[Feed
     held = feed_windows(inputs, ids[-1][-1:, -HELD_OUT:])[0]
     length = min(WINDOW, ids[0].shape[1])
     parts = np.concatenate([row[:, : row.shape[1] // length * length].reshape(-1, length) for row in ids])
-    spread = np.linspace(0, len(parts) - 1, min(max(1, tokens // length), len(parts))).astype(int)
-    keep = [i for i in dict.fromkeys(spread.tolist()) if i < len(parts) - 1 or len(parts) == 1]
+    parts = parts[:-1] if len(parts) > 1 else parts  # the last is where the one held out comes from
+    keep = np.linspace(0, len(parts) - 1, min(max(1, tokens // length), len(parts))).astype(int)
     return feed_windows(inputs, parts[keep]), held
 
 

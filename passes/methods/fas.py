@@ -23,7 +23,7 @@ from .graded import BITS, MASSIVE, SITES, graded_delta, own
 from .method import Method, Option, Options
 
 CALIBRATE = Option(True, "calibrate θ and v0 block by block, coarse to fine")
-TOKENS = Option(768, "tokens that the calibration of θ and v0 runs on, 64 to 65536", low=64, high=65536)
+TOKENS = Option(512, "tokens that the calibration of θ and v0 runs on, 64 to 65536", low=64, high=65536)
 
 
 def fire(site: Site, timesteps: int, options: Options) -> Neuron:
