@@ -23,6 +23,7 @@ from . import (
     oat_encode,
     rms_norm,
     self_attention,
+    sign_split_encode,
     softmax,
     stbif_step,
     step_linear,
@@ -32,6 +33,7 @@ from .spec import SpikingOp
 
 MODULES = (
     oat_encode,
+    sign_split_encode,
     few_spikes_encode,
     gif_encode,
     int2spike,

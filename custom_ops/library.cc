@@ -14,7 +14,7 @@ const OpList& op_list() {
     OpList made;
     for (const auto add : {add_oat_encode, add_gif_encode, add_int2spike, add_is_encode, add_decode, add_linear,
                            add_matmul, add_multiply, add_function, add_softmax, add_norms, add_few_spikes_encode,
-                           add_lif_encode, add_self_attention, add_burst_encode})
+                           add_lif_encode, add_self_attention, add_burst_encode, add_sign_split_encode})
       add(made);
     return made;
   }();

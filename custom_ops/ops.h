@@ -19,6 +19,7 @@ void add_norms(OpList& list);
 void add_oat_encode(OpList& list);
 void add_self_attention(OpList& list);
 void add_few_spikes_encode(OpList& list);
+void add_sign_split_encode(OpList& list);
 void add_softmax(OpList& list);
 
 }  // namespace spikec

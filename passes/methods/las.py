@@ -11,14 +11,20 @@ from dataclasses import replace
 
 import numpy as np
 
+from spikec.ir.diagnostics import SpikecError
+
 from ..allocate.statistics import WeightedStatistics
 from ..calibrate.neuron import Neuron, Site
+from ..calibrate.signs import SignStatistics, split
 from ..calibrate.thresholds import choose
 from .method import Method, Option, Options
 
 
 def outlier_aware(site: Site, timesteps: int, options: Options) -> Neuron:
-    """One threshold for the site, or one a channel, θ_c ∝ 1/‖W_c‖, with one set of ranges for all of them."""
+    """One threshold for the site, or one a channel, θ_c ∝ 1/‖W_c‖, with one set of ranges for all of them; or
+    one a sign, without ranges (LAS's "high accuracy" variant)."""
+    if isinstance(site.statistics, SignStatistics):
+        return split(site.statistics, timesteps).neuron(timesteps)
     neuron = choose(site.statistics, timesteps).neuron(timesteps)
     gains = site.statistics.norms if isinstance(site.statistics, WeightedStatistics) else None
     if gains is None:
@@ -32,6 +38,15 @@ def outlier_aware(site: Site, timesteps: int, options: Options) -> Neuron:
     )
 
 
+def check(options: Options) -> None:
+    if options["per_channel"] and options["sign_split"]:
+        raise SpikecError(
+            "las has a threshold for each channel, or for each sign, not both",
+            where="--set",
+            fix="leave out per_channel=true or sign_split=true",
+        )
+
+
 LAS = Method(
     name="las",
     source="LAS, arXiv 2505.09659 (AAAI-26), doi 10.1609/aaai.v40i3.37151",
@@ -42,8 +57,15 @@ LAS = Method(
     collapses=True,
     timesteps=16,
     choose=outlier_aware,
-    statistics_if={"per_channel": lambda role, importance: WeightedStatistics(importance)},
+    check=check,
+    statistics_if={
+        "per_channel": lambda role, importance: WeightedStatistics(importance),
+        "sign_split": lambda role, importance: SignStatistics(importance),
+    },
     options={
-        "per_channel": Option(False, "a threshold for each channel of a linear layer's input, by its weights")
+        "per_channel": Option(
+            False, "a threshold for each channel of a linear layer's input, by its weights"
+        ),
+        "sign_split": Option(False, "a threshold for each sign in place of one for each range of magnitudes"),
     },
 )
