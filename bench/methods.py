@@ -86,7 +86,7 @@ CASES = (
     *(Case("stbif", t, tokens=STREAMED) for t in (32, 64)),
     Case("las", 8, {"per_channel": True}, tokens=SOME),
 )
-SHORTER = {"story": 4}
+MORE = {"story": 4}
 """A small model takes so many times more tokens of what SOME and STREAMED allow."""
 MODELS = {
     "story": (STORY, STORY / "heldout.txt", STORY / "heldout.txt", 256),
@@ -138,7 +138,7 @@ def measure(model: str, args: argparse.Namespace, results: dict[str, Any]) -> No
             )
             windows = every[8192 // context :] if model == "story" else every
             bench = Bench(compiled, windows[: args.tokens // context])
-        row = bench.score(compiled, case.tokens and case.tokens * SHORTER.get(model, 1))
+        row = bench.score(compiled, case.tokens and case.tokens * MORE.get(model, 1))
         row |= {
             "method": case.method, "timesteps": case.timesteps,
             "options": case.options, "budget": case.budget,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from spikec.custom_ops.few_spikes_encode import execution, first_coarse, step_weights
+from spikec.custom_ops.few_spikes_encode import GROWTH, execution, first_coarse, step_weights
 from spikec.ir.diagnostics import SpikecError
 from spikec.ir.inputs import Feed
 from spikec.ir.pipeline import compiler_pass
@@ -18,15 +18,15 @@ from spikec.ir.program import Program
 from spikec.ir.storage import fingerprint
 
 from ..calibrate.neuron import Neuron
+from ..calibrate.thresholds import HEADROOM
 from .budget import Budget
-from .plan import STATE, Choice, SitePlan, allocate, site_plan
+from .plan import KINDS, STATE, Choice, SitePlan, allocate, site_plan
 from .rounding import tables
 from .search import Memory, Search
 from .statistics import WeightedStatistics
 
 HELD_OUT = 4
 """One of so many calibration inputs is kept from the fit, to measure on."""
-HEADROOM = 1.25
 
 
 @compiler_pass(after=["observe"])
@@ -48,15 +48,15 @@ def allocate_spikes(
             fix="give --data TEXT with more tokens, or a smaller --context",
         )
     fitting = [feed for index, feed in enumerate(feeds) if index % HELD_OUT != HELD_OUT - 1]
-    held_out = [feed for index, feed in enumerate(feeds) if index % HELD_OUT == HELD_OUT - 1] or fitting.pop()
-    held_out = held_out if isinstance(held_out, list) else [held_out]
+    held_out = [feed for index, feed in enumerate(feeds) if index % HELD_OUT == HELD_OUT - 1]
+    held_out = held_out or [fitting.pop()]
     plans = _plans(program, timesteps)
 
     def report(what: str, done: int, total: int) -> None:
         if progress is not None:
             progress(done, total, what)
 
-    memory = Memory(search, _key(program, feeds, timesteps))
+    memory = Memory(search, _key(model, feeds, timesteps))
     job = Search(program, model, plans, timesteps, fitting, held_out, memory, report)
     job.probe()
     job.settle()
@@ -97,9 +97,12 @@ def _plans(program: Program, digits: int) -> dict[str, SitePlan]:
     return {name: site_plan(roles[name], site, macs[name] / total, digits) for name, site in sites.items()}
 
 
-def _key(program: Program, feeds: list[Feed], timesteps: int) -> str:
-    """Of all that the measurements depend on."""
-    seen = hashlib.sha256(f"{fingerprint(program.source)} {timesteps}".encode())
+def _key(model: Path, feeds: list[Feed], timesteps: int) -> str:
+    """Of all that the measurements depend on: the graph, its weights wherever they lie, the data, the steps
+    and what a site may take."""
+    files = [model, *sorted(path for path in model.parent.glob("*.bin") if path.stem != "original")]
+    parts = [timesteps, KINDS, GROWTH, *(fingerprint(path) for path in files)]
+    seen = hashlib.sha256(repr(parts).encode())
     for feed in feeds:
         for name in sorted(feed):
             seen.update(np.ascontiguousarray(feed[name]).tobytes())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import models
+import numpy as np
+import onnx
 import pytest
 
 from spikec.cli import main
@@ -75,3 +78,23 @@ def test_a_search_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     assert main(words) == 0
     assert (tmp_path / "out" / "report.json").read_bytes() == first
     assert searched.read_bytes() == known
+
+
+def test_a_search_of_other_weights_is_not_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """External data may change while the graph's file stays as it was."""
+    monkeypatch.chdir(tmp_path)
+    path = llama_file(tmp_path)
+    words = ["compile", str(path), *AUTO, "--budget", "kl<=0.05"]
+    seen = []
+    for factor in (1.0, 0.99):
+        model = onnx.load(path)
+        for tensor in model.graph.initializer:
+            if tensor.data_type == onnx.TensorProto.FLOAT:
+                values = onnx.numpy_helper.to_array(tensor) * np.float32(factor)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+        (path.parent / "w.data").unlink(missing_ok=True)
+        onnx.save(model, path, save_as_external_data=True, location="w.data", size_threshold=0)
+        assert main(words) == 0
+        key = json.loads((tmp_path / "out.search.json").read_text())["key"]
+        seen.append((path.read_bytes(), key))
+    assert seen[0][0] == seen[1][0] and seen[0][1] != seen[1][1]
